@@ -41,6 +41,7 @@ mod service;
 mod spec;
 mod task;
 mod time;
+mod vitals;
 
 pub use assignment::{AssignedTask, Assignment, Generation, Peer, TaskReport};
 pub use cluster::{CertificateAuthority, Cluster, ClusterSpec, JoinSecrets};
@@ -63,3 +64,4 @@ pub use spec::{
 };
 pub use task::{DesiredState, Slot, Task, TaskState, TaskStatus};
 pub use time::{Timestamp, Version};
+pub use vitals::Vitals;
