@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cluster, ClusterSpec, DesiredState, Image, JoinSecrets, Node, NodeDescription, NodeId,
+    Cluster, ClusterSpec, DesiredState, Digest, Image, JoinSecrets, Node, NodeDescription, NodeId,
     NodeSpec, NodeState, Role, ServiceId, ServiceSpec, Slot, TaskId, TaskReport, TaskSpec,
     Timestamp, UpdateStatus, Version,
 };
@@ -192,6 +192,9 @@ pub struct NodeAdmission {
     pub spec: NodeSpec,
     /// What it says of itself.
     pub description: NodeDescription,
+    /// The SHA-256 of its public key. An id belongs to one key for ever: an admission of a known id
+    /// with another key is an impostor's and is rejected.
+    pub key: Digest,
 }
 
 /// A task as the orchestrator creates it.
@@ -215,6 +218,6 @@ pub struct NewTask {
 
 impl From<Node> for NodeAdmission {
     fn from(node: Node) -> Self {
-        Self { id: node.id, spec: node.spec, description: node.description }
+        Self { id: node.id, spec: node.spec, description: node.description, key: node.key }
     }
 }

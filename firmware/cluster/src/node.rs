@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeId, Timestamp, Version};
+use crate::{Digest, NodeId, Timestamp, Version};
 
 /// Names and values that people attach to things.
 pub type Labels = BTreeMap<String, String>;
@@ -28,6 +28,8 @@ pub struct Node {
     pub role: Role,
     /// Whether it is there.
     pub status: NodeStatus,
+    /// The SHA-256 of its public key; see [`crate::NodeAdmission::key`].
+    pub key: Digest,
 }
 
 /// What people want of a node.
