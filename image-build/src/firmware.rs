@@ -1,0 +1,60 @@
+//! The firmware binary: static, so that it is the whole user space of a board, and so that the
+//! built-in `whoami` image can be made of it alone.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// Builds the firmware for `arch` (`x86_64`, `aarch64`) and returns the binary's path.
+///
+/// With musl if that target is installed or rustup can install it; else, on this machine's own
+/// architecture, with a static glibc, which every Debian with a C compiler has.
+pub(crate) fn build(arch: &str) -> Result<PathBuf> {
+    let musl = format!("{arch}-unknown-linux-musl");
+    if has_target(&musl) || add_target(&musl) {
+        return cargo_build(&musl, &[]);
+    }
+    if arch != std::env::consts::ARCH {
+        bail!("the Rust target {musl} is not installed: `rustup target add {musl}` installs it");
+    }
+    let gnu = format!("{arch}-unknown-linux-gnu");
+    cargo_build(
+        &gnu,
+        &[
+            "--config",
+            "target.'cfg(target_env = \"gnu\")'.rustflags=['-Ctarget-feature=+crt-static']",
+        ],
+    )
+}
+
+fn cargo_build(target: &str, settings: &[&str]) -> Result<PathBuf> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--package", "bramble", "--target", target]).args(settings);
+    cargo.current_dir(root()).stdout(Stdio::null());
+    let status = cargo.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("the firmware for {target} was not built: cargo ended with {status}");
+    }
+    let folder =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(folder.join(target).join("release/bramble"))
+}
+
+fn has_target(target: &str) -> bool {
+    let printed =
+        Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
+    printed.is_ok_and(|printed| Path::new(String::from_utf8_lossy(&printed.stdout).trim()).is_dir())
+}
+
+fn add_target(target: &str) -> bool {
+    let added =
+        Command::new("rustup").args(["target", "add", target]).stdout(Stdio::null()).status();
+    added.is_ok_and(|status| status.success())
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
