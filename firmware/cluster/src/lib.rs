@@ -36,6 +36,7 @@ mod command;
 mod digest;
 mod ids;
 mod image;
+mod image_name;
 mod node;
 mod service;
 mod spec;
@@ -49,6 +50,7 @@ pub use command::{Command, Entry, NewTask, NodeAdmission};
 pub use digest::{Digest, ParseDigestError};
 pub use ids::{ClusterId, NodeId, ParseIdError, ServiceId, TaskId};
 pub use image::{Image, ImageReference};
+pub use image_name::{ImageName, ParseImageNameError};
 pub use node::{
     Availability, Labels, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform,
     Resources, Role,
