@@ -1,1 +1,8 @@
+//! What should happen next.
 
+#![forbid(unsafe_code)]
+
+pub mod node;
+pub mod timing;
+
+pub use node::plan_node;
