@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod founding;
 pub mod node;
 pub mod timing;
 
