@@ -1,13 +1,11 @@
 //! Commands: everything that can change the cluster's state.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Cluster, ClusterSpec, DesiredState, Digest, Image, JoinSecrets, Node, NodeDescription, NodeId,
-    NodeSpec, NodeState, Role, ServiceId, ServiceSpec, Slot, TaskId, TaskReport, TaskSpec,
-    Timestamp, UpdateStatus, Version,
+    NodeSpec, NodeState, Restarts, Role, ServiceId, ServiceSpec, Slot, TaskCause, TaskId,
+    TaskReport, Timestamp, UpdateStatus, Version,
 };
 
 /// What the log holds: commands that were proposed together, and when.
@@ -197,7 +195,8 @@ pub struct NodeAdmission {
     pub key: Digest,
 }
 
-/// A task as the orchestrator creates it.
+/// A task as the orchestrator creates it. What it runs is the specification that the service has at
+/// `service_version`, so that a thousand replicas do not write it a thousand times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewTask {
     /// From [`TaskId::derive`].
@@ -208,12 +207,12 @@ pub struct NewTask {
     pub service_version: Version,
     /// Which place it fills.
     pub slot: Slot,
-    /// Where it goes, if the slot says so or the scheduler already knows.
+    /// Where it goes, if the scheduler found a place for it.
     pub node: Option<NodeId>,
-    /// What it runs.
-    pub spec: Arc<TaskSpec>,
-    /// Which of the service's specifications that is.
-    pub spec_version: Version,
+    /// Why it is created.
+    pub cause: TaskCause,
+    /// What it takes over from the task before it in the slot.
+    pub restarts: Restarts,
 }
 
 impl From<Node> for NodeAdmission {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, NodeId};
+use crate::{Digest, NodeId, Timestamp};
 
 /// An image that at least one node holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Image {
     pub size: u64,
     /// The nodes that have all of its blobs and hand them to others.
     pub holders: BTreeSet<NodeId>,
+    /// When a person last gave it a name, by loading or tagging it; zero if it only was fetched
+    /// from another board. Of two images with the same name, the name means the one named last.
+    pub named_at: Timestamp,
 }
 
 /// An image as a specification names it.

@@ -29,7 +29,10 @@
 #![forbid(unsafe_code)]
 
 pub mod limits;
+pub mod snapshot;
+pub mod validate;
 
+mod apply;
 mod assignment;
 mod cluster;
 mod command;
@@ -38,8 +41,10 @@ mod ids;
 mod image;
 mod image_name;
 mod node;
+mod rejection;
 mod service;
 mod spec;
+mod state;
 mod task;
 mod time;
 mod vitals;
@@ -55,6 +60,7 @@ pub use node::{
     Availability, Labels, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform,
     Resources, Role,
 };
+pub use rejection::{Applied, Kind, Outcome, Rejection};
 pub use service::{
     EndpointMode, EndpointSpec, FailureAction, PortConfig, PortProtocol, PublishMode, Service,
     ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
@@ -64,6 +70,7 @@ pub use spec::{
     NetworkAttachment, OnPartition, Placement, ResourceLimits, RestartCondition, RestartPolicy,
     SpreadPreference, TaskSpec, Ulimit,
 };
-pub use task::{DesiredState, Slot, Task, TaskState, TaskStatus};
+pub use state::ClusterState;
+pub use task::{DesiredState, Restarts, Slot, Task, TaskCause, TaskState, TaskStatus};
 pub use time::{Timestamp, Version};
 pub use vitals::Vitals;

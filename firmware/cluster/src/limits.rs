@@ -2,6 +2,11 @@
 
 /// Nodes in a cluster.
 pub const NODES: usize = 256;
+/// Removed nodes that are remembered and refused; the longest removed are forgotten first (their
+/// certificates have run out by then).
+pub const REMOVED_NODES: usize = 1_024;
+/// Addresses of one node.
+pub const NODE_ADDRESSES: usize = 32;
 /// Services in a cluster.
 pub const SERVICES: usize = 1_000;
 /// Replicas of one service.
@@ -26,6 +31,14 @@ pub const TEXT_BYTES: usize = 32_768;
 pub const SPEC_BYTES: usize = 512 * 1_024;
 /// Bytes in a message or error of a task; longer ones are cut.
 pub const MESSAGE_BYTES: usize = 512;
+/// Reports in one command.
+pub const REPORTS: usize = 10_000;
+/// The least memory that a container may be limited to (Docker's limit).
+pub const MEMORY_BYTES_MIN: u64 = 4 * 1_024 * 1_024;
+/// The least processor time that a container may be limited to, in billionths of a core.
+pub const NANO_CPUS_MIN: u64 = 1_000_000;
+/// The longest time in a specification, in seconds: a year.
+pub const SECONDS: u64 = 366 * 24 * 3_600;
 /// Commands in one entry.
 pub const COMMANDS: usize = 10_000;
 /// Ended tasks of a slot that are kept unless the cluster says otherwise.

@@ -1,6 +1,6 @@
 //! Services: what people want to run.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -185,6 +185,16 @@ pub enum PortProtocol {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+impl fmt::Display for PortProtocol {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
 }
 
 /// On which boards a published port answers.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageReference, Labels};
+use crate::{ImageReference, Labels, Platform};
 
 /// What a task runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +198,8 @@ pub struct Placement {
     pub preferences: Vec<SpreadPreference>,
     /// At most this many tasks of the service on one node; 0 is without limit.
     pub max_replicas_per_node: u32,
+    /// The node must be one of these; none is any. An empty field of a platform is any, too.
+    pub platforms: Vec<Platform>,
 }
 
 /// Something that must hold of a node, `node.labels.room==kitchen`.

@@ -33,6 +33,43 @@ pub struct Task {
     pub desired: DesiredState,
     /// Where it is. Written by the node that runs it, and by the planner before it has one.
     pub status: TaskStatus,
+    /// The entry that created it; orders the tasks of a slot.
+    pub created: Version,
+    /// When its container first ran; `None` until then.
+    pub started_at: Option<Timestamp>,
+    /// Why it was created.
+    pub cause: TaskCause,
+    /// How often tasks of its slot ended before it.
+    pub restarts: Restarts,
+}
+
+/// Why a task was created.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskCause {
+    /// Its slot is new.
+    #[default]
+    Created,
+    /// The task before it in the slot ended by itself.
+    Restarted,
+    /// The service's specification changed.
+    Updated,
+    /// The board of the task before it was lost, drained or left, or no longer meets the
+    /// constraints.
+    Moved,
+    /// Its board had less to do than the one of the task before it.
+    Balanced,
+}
+
+/// How often tasks of a slot ended by themselves, one after the other. Each task carries it on to
+/// its successor, so that a new leader backs off as the old one did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// How many in a row ended young.
+    pub in_a_row: u32,
+    /// How many since the restart policy's window began.
+    pub in_window: u64,
+    /// When that window began.
+    pub window_since: Timestamp,
 }
 
 /// The place a task fills. At most one task of a slot should run at a time.
