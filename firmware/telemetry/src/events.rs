@@ -67,8 +67,8 @@ impl Event {
 /// What happened on the way from `before` to `after`, boards first.
 pub fn events_between(before: &ClusterState, after: &ClusterState) -> Vec<Event> {
     let mut events = board_events(before, after);
-    for (id, task) in &after.tasks {
-        let earlier = before.tasks.get(id);
+    for (id, task) in after.tasks() {
+        let earlier = before.tasks().get(id);
         let reached = |state| {
             task.status.state == state && earlier.is_none_or(|task| task.status.state != state)
         };
@@ -99,8 +99,8 @@ pub fn events_between(before: &ClusterState, after: &ClusterState) -> Vec<Event>
 
 fn board_events(before: &ClusterState, after: &ClusterState) -> Vec<Event> {
     let mut events = Vec::new();
-    for (id, node) in &after.nodes {
-        let earlier = before.nodes.get(id).map(|node| node.status.state);
+    for (id, node) in after.nodes() {
+        let earlier = before.nodes().get(id).map(|node| node.status.state);
         let board = node.description.hostname.clone();
         match node.status.state {
             state if earlier == Some(state) => {}
@@ -123,12 +123,12 @@ fn predecessor<'state>(state: &'state ClusterState, task: &Task) -> Option<&'sta
             && other.desired > DesiredState::Running
             && other.node.is_some()
     };
-    let tasks = state.tasks.values().map(AsRef::as_ref);
+    let tasks = state.tasks().values().map(AsRef::as_ref);
     tasks.filter(is_earlier).max_by_key(|task| task.created_at)
 }
 
 pub(crate) fn board_name(state: &ClusterState, node: Option<NodeId>) -> String {
-    match node.map(|id| (id, state.nodes.get(&id))) {
+    match node.map(|id| (id, state.nodes().get(&id))) {
         Some((_, Some(node))) => node.description.hostname.clone(),
         Some((id, None)) => id.to_string(),
         None => String::new(),

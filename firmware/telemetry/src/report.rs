@@ -44,16 +44,16 @@ pub fn board_state(report: &BoardReport) -> Value {
 
 /// The payload of `bramble/cluster/<id>/state`.
 pub fn cluster_state(state: &ClusterState, leader: &str) -> Value {
-    let count = |holds: &dyn Fn(&Node) -> bool| state.nodes.values().filter(|node| holds(node)).count();
+    let count = |holds: &dyn Fn(&Node) -> bool| state.nodes().values().filter(|node| holds(node)).count();
     json!({
         "leader": leader,
-        "boards": state.nodes.len(),
+        "boards": state.nodes().len(),
         "boards_ready": count(&|node| node.status.state == NodeState::Ready),
         "boards_down": count(&|node| node.status.state == NodeState::Down),
         "managers": count(&|node| node.role == Role::Manager),
-        "services": state.services.len(),
+        "services": state.services().len(),
         "tasks_running": state
-            .tasks
+            .tasks()
             .values()
             .filter(|task| task.status.state == TaskState::Running && task.desired == DesiredState::Running)
             .count(),
@@ -62,7 +62,7 @@ pub fn cluster_state(state: &ClusterState, leader: &str) -> Value {
 
 /// The payload of `bramble/cluster/<id>/service/<id>/state`.
 pub fn service_state(state: &ClusterState, service: &Service) -> Value {
-    let tasks = || state.tasks.values().filter(|task| task.service == service.id);
+    let tasks = || state.tasks().values().filter(|task| task.service == service.id);
     let wanted = tasks().filter(|task| task.desired == DesiredState::Running);
     let running = wanted.clone().filter(|task| task.status.state == TaskState::Running).count();
     let (mode, desired) = match service.spec.mode {

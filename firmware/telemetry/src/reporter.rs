@@ -118,7 +118,7 @@ impl Reporter {
     fn look_at_cluster(&mut self) {
         let leader = *self.sources.leader.borrow_and_update();
         let state = self.sources.state.borrow_and_update().clone();
-        let Some(cluster) = &state.cluster else { return };
+        let Some(cluster) = state.cluster() else { return };
         if leader != Some(self.sources.node) {
             self.told = None;
             return;
@@ -136,7 +136,7 @@ impl Reporter {
         self.outbox.put_state(format!("{root}/state"), summary.into_bytes());
         let services = format!("{root}/service/");
         let mut stale = self.outbox.topics(&services);
-        for service in state.services.values() {
+        for service in state.services().values() {
             let topic = format!("{services}{}/state", service.id);
             stale.retain(|other| *other != topic);
             let payload = report::service_state(&state, service).to_string();
