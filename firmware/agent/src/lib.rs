@@ -1,1 +1,7 @@
+//! The node's loop.
+#![forbid(unsafe_code)]
 
+mod clock;
+mod orders;
+mod outbox;
+mod session;
