@@ -1,0 +1,427 @@
+//! [`Peering`]: what the rest of the firmware sees of this crate.
+
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bramble_cluster::{
+    Cluster, ClusterId, JoinSecrets, NodeAdmission, NodeDescription, NodeId, NodeSpec, Peer,
+    Version,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    AdmissionRequest, Clock, ClusterKey, ConnectError, Directory, Discovery, Identity,
+    IdentityError, Instance, JoinError, JoinToken, Member, Membership, MembershipError, Neighbours,
+    PeerStream, PeeringConfig, Problem, Protocol, Situation, StoreError,
+    authority::{self, Authority, AuthorityError, CERTIFICATE_LIFETIME, Subject},
+    dial::Dialer,
+    doors::Doors,
+    gate::Gate,
+    identity,
+    join::{self, Introduction, desk::Desk},
+    listen::Listener,
+    mdns::Mdns,
+    portrait::Portrait,
+    presence::Presence,
+    problems::Problems,
+    renewal::Renewal,
+    store,
+    trust::Trust,
+};
+
+/// How many neighbours may be doubted at a time.
+const DOUBTS: usize = 64;
+
+/// Peering could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its directory cannot be used.
+    #[error("cannot use peering's directory")]
+    Directory(#[source] StoreError),
+    /// The identity cannot be loaded.
+    #[error("this board has no identity")]
+    Identity(#[source] IdentityError),
+    /// The membership cannot be loaded.
+    #[error("this board's membership cannot be used")]
+    Membership(#[source] MembershipError),
+    /// The port is taken, or the address is not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The operating system has no randomness.
+    #[error("the operating system gives no random numbers")]
+    Randomness,
+}
+
+/// A board could not found a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundError {
+    /// It is a member of one already.
+    #[error("this board is a member of a cluster already")]
+    AlreadyMember,
+    /// The authority could not be made or used.
+    #[error("cannot make the cluster's certificate authority")]
+    Authority(#[source] AuthorityError),
+    /// The membership could not be kept.
+    #[error("cannot become a member")]
+    Membership(#[source] MembershipError),
+    /// The operating system has no randomness.
+    #[error("the operating system gives no random numbers")]
+    Randomness,
+}
+
+/// A cluster that could be: the first command of its log.
+#[derive(Debug, Clone)]
+pub struct Founding {
+    /// The cluster, its authority and secrets drawn.
+    pub cluster: Cluster,
+    /// Its founder: this board.
+    pub node: NodeAdmission,
+}
+
+/// Finds, trusts and talks to other boards. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone)]
+pub struct Peering(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    dialer: Dialer,
+    desk: Arc<Desk>,
+    doors: Arc<Doors>,
+    portrait: Portrait,
+    key: Option<ClusterKey>,
+    situation: watch::Sender<Situation>,
+    is_manager: watch::Sender<bool>,
+    neighbours: watch::Receiver<Arc<Neighbours>>,
+    doubts: mpsc::Sender<NodeId>,
+    farewell: mpsc::Sender<oneshot::Sender<()>>,
+    tasks: Mutex<JoinSet<Infallible>>,
+    has_mdns: bool,
+}
+
+impl Peering {
+    /// Starts: loads or makes the identity, listens, announces this board and looks for others.
+    /// Needs a tokio runtime; runs until [`Peering::shut_down`].
+    pub async fn start(config: PeeringConfig) -> Result<Self, StartError> {
+        let PeeringConfig { directory: kept, listen, cluster_key, discovery, .. } = config;
+        store::create_directory(&kept).map_err(StartError::Directory)?;
+        let identity = Identity::load_or_create(&kept).map_err(StartError::Identity)?;
+        let clock = Clock::load(&kept, config.built_at).map_err(StartError::Directory)?;
+        let trust = Trust::load(&kept, identity, clock).map_err(StartError::Membership)?;
+        let instance = Instance(identity::draw().ok_or(StartError::Randomness)?);
+        let error = |source| StartError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(error)?;
+        let listen = listener.local_addr().map_err(error)?;
+
+        let directory = Directory::default();
+        if let Some(member) = trust.member() {
+            directory.set_managers(&member.managers);
+        }
+        let (presence, problems) = (Presence::default(), Problems::default());
+        let interfaces = discovery.interfaces();
+        let portrait =
+            Portrait { description: config.description, interfaces, port: listen.port() };
+        let dialer = Dialer { trust, directory, presence, problems, instance, listen };
+        let (is_manager, manages) = watch::channel(false);
+        let Dialer { trust, directory, presence, .. } = dialer.clone();
+        let desk = Arc::new(Desk::new(trust, directory, presence, cluster_key.clone(), manages));
+        let doors = Arc::new(Doors::new());
+        let mut tasks = JoinSet::new();
+        let port = Listener {
+            dialer: dialer.clone(),
+            gate: Gate::default(),
+            doors: doors.clone(),
+            desk: desk.clone(),
+        };
+        tasks.spawn(port.run(listener));
+        let renewal =
+            Renewal { dialer: dialer.clone(), desk: desk.clone(), portrait: portrait.clone() };
+        tasks.spawn(renewal.run());
+
+        let (situation, situations) = watch::channel(Situation::default());
+        let (neighbour_sender, neighbours) = watch::channel(Arc::default());
+        let (doubts, doubted) = mpsc::channel(DOUBTS);
+        let (farewell, farewells) = mpsc::channel(1);
+        let has_mdns = matches!(discovery, Discovery::Mdns(_));
+        if let Discovery::Mdns(interfaces) = discovery {
+            let Dialer { trust, directory, problems, .. } = dialer.clone();
+            let mdns = Mdns {
+                interfaces,
+                listen,
+                tag: cluster_key.as_ref().map(ClusterKey::tag),
+                instance,
+                trust,
+                directory,
+                problems,
+                situation: situations,
+                neighbours: neighbour_sender,
+                doubts: doubted,
+                farewell: farewells,
+            };
+            tasks.spawn(mdns.run());
+        }
+        let tasks = Mutex::new(tasks);
+        let key = cluster_key;
+        Ok(Self(Arc::new(Parts {
+            dialer,
+            desk,
+            doors,
+            portrait,
+            key,
+            situation,
+            is_manager,
+            neighbours,
+            doubts,
+            farewell,
+            tasks,
+            has_mdns,
+        })))
+    }
+
+    /// Which node this board is, in whatever cluster.
+    pub fn node_id(&self) -> NodeId {
+        self.0.dialer.trust.node()
+    }
+
+    /// Which run of the firmware this is.
+    pub fn instance(&self) -> Instance {
+        self.0.dialer.instance
+    }
+
+    /// Where this board listens.
+    pub fn listen_address(&self) -> SocketAddr {
+        self.0.dialer.listen
+    }
+
+    /// The time by which certificates are judged.
+    pub fn clock(&self) -> &Clock {
+        self.0.dialer.trust.clock()
+    }
+
+    /// What this board says of itself, with the addresses it has now.
+    pub fn description(&self) -> NodeDescription {
+        self.0.portrait.description()
+    }
+
+    /// Whether this board is a member of a cluster, and of which.
+    pub fn membership(&self) -> watch::Receiver<Membership> {
+        self.0.dialer.trust.membership()
+    }
+
+    /// What a person must know and nobody here can mend.
+    pub fn problems(&self) -> watch::Receiver<BTreeSet<Problem>> {
+        self.0.dialer.problems.watch()
+    }
+
+    /// The boards with our cluster key, or of our cluster, that mDNS found. Hints, not truth.
+    pub fn neighbours(&self) -> watch::Receiver<Arc<Neighbours>> {
+        self.0.neighbours.clone()
+    }
+
+    /// A neighbour that should answer does not: asks it by mDNS whether it is still there, and
+    /// forgets it if it says nothing within two seconds.
+    pub fn doubt(&self, node: NodeId) {
+        let _ = self.0.doubts.try_send(node);
+    }
+
+    /// Joins the cluster of this neighbour by the cluster key.
+    pub async fn join(&self, peer: &Peer) -> Result<(), JoinError> {
+        let key = self.0.key.clone().ok_or(JoinError::NoKey)?;
+        let joined = self.join_by(Introduction::Key(key), peer.clone()).await;
+        if matches!(joined, Err(JoinError::Unreachable(_))) {
+            self.doubt(peer.id);
+        }
+        joined
+    }
+
+    /// Joins the cluster of a token through a manager at one of these addresses.
+    pub async fn join_with_token(
+        &self,
+        token: &JoinToken,
+        addresses: &[SocketAddr],
+    ) -> Result<(), JoinError> {
+        // Whose addresses these are, only the certificate tells.
+        let peer = Peer { id: NodeId::default(), addresses: addresses.to_vec() };
+        self.join_by(Introduction::Token(token.clone()), peer).await
+    }
+
+    async fn join_by(&self, introduction: Introduction, peer: Peer) -> Result<(), JoinError> {
+        let Dialer { trust, directory, problems, .. } = &self.0.dialer;
+        if trust.member().is_some() {
+            return Err(JoinError::AlreadyMember);
+        }
+        let description = self.description();
+        let member = join::ask(trust, &introduction, &description, peer).await?;
+        let managers = member.managers.clone();
+        trust.enter(member).map_err(JoinError::Membership)?;
+        problems.clear();
+        directory.set_managers(&managers);
+        Ok(())
+    }
+
+    /// Draws up a new cluster with this board as its founder. Nothing is changed or kept yet: put
+    /// it into the log as `Command::Found`, then [`Peering::adopt`] the cluster.
+    pub fn draft_founding(&self) -> Result<Founding, FoundError> {
+        if self.0.dialer.trust.member().is_some() {
+            return Err(FoundError::AlreadyMember);
+        }
+        let id = ClusterId::from_random(identity::draw().ok_or(FoundError::Randomness)?);
+        let now = self.clock().now();
+        let cluster = Cluster {
+            id,
+            founder: self.node_id(),
+            version: Version::default(),
+            created_at: now,
+            updated_at: now,
+            spec: Default::default(),
+            authority: authority::create(id).map_err(FoundError::Authority)?,
+            join_secrets: authority::draw_join_secrets().map_err(FoundError::Authority)?,
+        };
+        let node = NodeAdmission {
+            id: self.node_id(),
+            spec: NodeSpec::default(),
+            description: self.description(),
+            key: self.0.dialer.trust.identity().public_key().digest(),
+        };
+        Ok(Founding { cluster, node })
+    }
+
+    /// Becomes a member of a cluster whose authority this board holds: its founder, or a manager
+    /// that finds the cluster in its log and no membership beside it.
+    pub fn adopt(&self, cluster: &Cluster) -> Result<(), FoundError> {
+        let trust = &self.0.dialer.trust;
+        let subject = Subject {
+            cluster: cluster.id,
+            node: self.node_id(),
+            public_key: trust.identity().public_key(),
+        };
+        let authority = Authority::load(&cluster.authority).map_err(FoundError::Authority)?;
+        let certificate = authority
+            .sign(&subject, self.clock().now(), CERTIFICATE_LIFETIME)
+            .map_err(FoundError::Authority)?;
+        let member = Member {
+            cluster: cluster.id,
+            authority: cluster.authority.certificate.clone(),
+            certificate,
+            managers: Vec::new(),
+        };
+        trust.enter(member).map_err(FoundError::Membership)
+    }
+
+    /// Leaves the cluster, or dissolves one that was never used: ends all connections and seeks
+    /// again, under the same identity.
+    pub fn leave(&self) -> Result<(), MembershipError> {
+        let Dialer { trust, directory, presence, problems, .. } = &self.0.dialer;
+        trust.leave()?;
+        presence.refuse(BTreeSet::new());
+        presence.clear();
+        directory.clear();
+        problems.clear();
+        self.0.desk.set_secrets(None);
+        self.set_situation(Situation::default());
+        Ok(())
+    }
+
+    /// What the manager knows of this board's place in the cluster, to be announced.
+    pub fn set_situation(&self, situation: Situation) {
+        self.0.is_manager.send_replace(situation.is_manager);
+        self.0.situation.send_if_modified(|known| {
+            let is_new = *known != situation;
+            *known = situation;
+            is_new
+        });
+    }
+
+    /// The join secrets that hold now; only a manager knows them.
+    pub fn set_join_secrets(&self, secrets: Option<JoinSecrets>) {
+        self.0.desk.set_secrets(secrets);
+    }
+
+    /// The nodes that were removed: their connections end now, and they get no others.
+    pub fn set_refused(&self, nodes: BTreeSet<NodeId>) {
+        for node in &nodes {
+            self.0.dialer.directory.forget(*node);
+        }
+        self.0.dialer.presence.refuse(nodes);
+    }
+
+    /// Who is where.
+    pub fn directory(&self) -> Directory {
+        self.0.dialer.directory.clone()
+    }
+
+    /// Keeps who manages now, so that this board finds the cluster after a restart without mDNS.
+    /// Writes only if that changed.
+    pub fn remember_managers(&self) -> Result<(), MembershipError> {
+        self.0.dialer.trust.remember_managers(self.0.dialer.directory.managers())
+    }
+
+    /// Opens a conversation with a member; all addresses known of it are tried.
+    pub async fn connect(
+        &self,
+        peer: &Peer,
+        protocol: Protocol,
+    ) -> Result<PeerStream, ConnectError> {
+        self.0.dialer.connect(peer, protocol).await
+    }
+
+    /// The same, with no more than the directory knows.
+    pub async fn connect_to(
+        &self,
+        node: NodeId,
+        protocol: Protocol,
+    ) -> Result<PeerStream, ConnectError> {
+        self.connect(&Peer { id: node, addresses: Vec::new() }, protocol).await
+    }
+
+    /// The conversations that others open, once: `None` the second time. Until it is taken, they
+    /// are refused.
+    pub fn incoming(&self, protocol: Protocol) -> Option<mpsc::Receiver<PeerStream>> {
+        self.0.doors.take(protocol)
+    }
+
+    /// The boards that ask to be let in, once. They come here while [`Situation::is_manager`]
+    /// holds; otherwise they are sent to the managers.
+    pub fn admissions(&self) -> Option<mpsc::Receiver<AdmissionRequest>> {
+        self.0.desk.take()
+    }
+
+    /// Waits until a part of peering ends, which none should: the daemon ends then too.
+    pub async fn failed(&self) -> tokio::task::JoinError {
+        std::future::poll_fn(|context| {
+            let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            match tasks.poll_join_next(context) {
+                std::task::Poll::Ready(Some(Err(error))) => std::task::Poll::Ready(error),
+                _ => std::task::Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Says farewell by mDNS, keeps the time and ends everything.
+    pub async fn shut_down(&self) {
+        let (done, said) = oneshot::channel();
+        if self.0.has_mdns && self.0.farewell.try_send(done).is_ok() {
+            let _ = said.await;
+        }
+        if let Err(error) = self.clock().save() {
+            tracing::warn!(%error, "the time is not kept");
+        }
+        self.0.dialer.presence.clear();
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}
