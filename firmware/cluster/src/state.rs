@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    Cluster, Digest, Image, ImageReference, Node, NodeId, Resources, Service, ServiceId, Task,
+    Cluster, Digest, Image, ImageName, ImageReference, Node, NodeId, Resources, Service, ServiceId, Task,
     TaskId, Timestamp, Version,
 };
 
@@ -123,11 +123,15 @@ impl ClusterState {
         self.index.reserved.get(&node).copied().unwrap_or_default()
     }
 
-    /// The image that a name means: of those with the name, the one that was named last.
-    ///
-    /// The name is compared as it is; callers give it in full form.
+    /// The image that a name means, as people write it or in full: the one of its digest, or else
+    /// of those with the name, the one that was named last.
     pub fn image_by_name(&self, name: &str) -> Option<&Image> {
-        let named = self.images.values().filter(|image| image.names.contains(name));
+        let name: ImageName = name.parse().ok()?;
+        if let Some(digest) = name.digest() {
+            return self.images.get(&digest).map(Arc::as_ref);
+        }
+        let name = name.full();
+        let named = self.images.values().filter(|image| image.names.contains(&name));
         named.max_by_key(|image| (image.named_at, image.digest)).map(Arc::as_ref)
     }
 

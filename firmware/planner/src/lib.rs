@@ -6,4 +6,11 @@ pub mod founding;
 pub mod node;
 pub mod timing;
 
+mod assignment;
+mod cluster;
+mod draft;
+mod liveness;
+
+pub use assignment::assignment;
+pub use cluster::{Contact, Heard, Plan, Reason, Subject, plan_cluster};
 pub use node::plan_node;

@@ -29,3 +29,40 @@ const _: () = assert!(
     CUT_OFF_KILL_AFTER.as_millis() + KILL_MARGIN.as_millis() <= DOWN_AFTER.as_millis(),
     "a cut-off board must have killed its tasks before the leader may start them elsewhere"
 );
+
+/// How long a new leader waits for a board that it has not heard of yet: every board has to find the
+/// new leader first.
+pub const LEADER_GRACE: Duration = Duration::from_secs(3);
+
+/// How long a new leader waits for the board of the leader before it. That board is most likely why
+/// there is a new one.
+pub const SUSPECT_AFTER: Duration = Duration::from_millis(400);
+
+/// How long the first replacement of an ended task waits; doubled with each that dies young.
+pub const RESTART_FIRST: Duration = Duration::from_millis(100);
+
+/// How long a replacement of an ended task waits at most.
+pub const RESTART_MAX: Duration = Duration::from_secs(30);
+
+/// A task that ran for this long did not die young.
+pub const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// How long the tasks of a drained board wait for their replacements to run.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A board must have been Ready for this long before tasks move to it for balance.
+pub const REBALANCE_AFTER: Duration = Duration::from_secs(10);
+
+/// Between two moves for balance.
+pub const REBALANCE_COOL_DOWN: Duration = Duration::from_secs(5);
+
+/// For how long a failed task speaks against its board for tasks of the same service.
+pub const FAILURE_MEMORY: Duration = Duration::from_secs(300);
+
+/// A waiting task is explained anew at most this often.
+pub const EXPLAIN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// A board that was down for this long will not tell how its tasks ended.
+pub const ORPHAN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+
+const _: () = assert!(DOWN_AFTER.as_millis() <= LEADER_GRACE.as_millis());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::text::{at_most, labels, list, optional_duration, text};
-use crate::{ContainerSpec, Healthcheck, Mount, MountKind, Rejection, Ulimit, limits};
+use crate::{ContainerSpec, Healthcheck, ImageName, Mount, MountKind, Rejection, Ulimit, limits};
 
 pub(super) fn container_spec(container: &ContainerSpec) -> Result<(), Rejection> {
     image_name(&container.image.name)?;
@@ -53,11 +53,10 @@ fn image_name(name: &str) -> Result<(), Rejection> {
     if name.is_empty() {
         return Err(Rejection::invalid("image", "it is missing"));
     }
-    at_most("image name", name, 512)?;
-    if name.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
-        return Err(Rejection::invalid("image", "its name holds a space"));
+    match name.parse::<ImageName>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Rejection::invalid("image", error.to_string())),
     }
-    Ok(())
 }
 
 /// `CAP_` and the name, or `ALL`; with or without the prefix, as Docker takes it.
