@@ -144,7 +144,8 @@ fn three_boards_on_a_good_network_are_one_cluster_within_four_seconds() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// However messages are lost and late, boards started within a second end in one cluster.
+    /// However messages are lost and late, boards started within a second end in one cluster, even
+    /// if two halves of them found clusters of their own first.
     #[test]
     fn boards_started_together_end_in_one_cluster(
         seed in any::<u64>(),
@@ -152,8 +153,9 @@ proptest! {
         loss_percent in 0..40u64,
         delay_max in 1..1_500u64,
         refusal_percent in 0..30u64,
+        split_until in 0..10_000u64,
     ) {
-        let weather = Weather { loss_percent, delay_max, refusal_percent };
+        let weather = Weather { loss_percent, delay_max, refusal_percent, split_until };
         let mut ether = Ether::new(seed, boards, weather);
         ether.run_until(millis(300_000));
         prop_assert!(ether.is_one_cluster(), "{:#?}", ether);

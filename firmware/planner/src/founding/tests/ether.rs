@@ -21,10 +21,13 @@ pub(super) struct Weather {
     pub(super) loss_percent: u64,
     pub(super) delay_max: u64,
     pub(super) refusal_percent: u64,
+    /// Until then, boards with odd ids and boards with even ids do not hear each other.
+    pub(super) split_until: u64,
 }
 
 impl Weather {
-    pub(super) const GOOD: Self = Self { loss_percent: 0, delay_max: 150, refusal_percent: 0 };
+    pub(super) const GOOD: Self =
+        Self { loss_percent: 0, delay_max: 150, refusal_percent: 0, split_until: 0 };
 }
 
 #[derive(Debug)]
@@ -142,7 +145,9 @@ impl Ether {
         let board = &self.boards[&from];
         let (cluster, is_manager) = (board.cluster, board.is_leader);
         for to in self.boards.keys().copied().collect::<Vec<_>>() {
-            if to != from && self.draw(100) >= self.weather.loss_percent {
+            let is_split =
+                self.now < self.weather.split_until && (from.bits() ^ to.bits()) % 2 == 1;
+            if to != from && !is_split && self.draw(100) >= self.weather.loss_percent {
                 let at = self.now + self.draw(self.weather.delay_max) + 1;
                 self.sent += 1;
                 let mail = Mail { from, to, cluster, is_manager, is_query };
