@@ -1,9 +1,11 @@
 //! The built-in service: answers every request with who it is. For demonstrations and tests; the
 //! image is this very binary and nothing else.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fs::File, io::BufWriter, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use bramble_cluster::ImageName;
+use bramble_containers::images::{FileContent, ImageBuilder};
 use clap::Args;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -46,6 +48,25 @@ impl Whoami {
             }
         })
     }
+}
+
+/// Writes the image `whoami` as an OCI archive: this very binary, which is static, and nothing else.
+///
+/// # Errors
+/// If this binary cannot be read or the archive not written.
+pub fn write_image(archive: &Path) -> Result<()> {
+    let binary = std::env::current_exe().context("cannot find this program's own file")?;
+    let name: ImageName = "whoami".parse().context("`whoami` is an image's name")?;
+    let file = File::create(archive)
+        .with_context(|| format!("cannot write {}", archive.display()))?;
+    ImageBuilder::new()
+        .file("/bramble", FileContent::Copy(binary), 0o755)
+        .entrypoint(["/bramble"])
+        .command(["whoami"])
+        .expose("8000/tcp")
+        .write_archive(&name, BufWriter::new(file))
+        .with_context(|| format!("cannot write {}", archive.display()))?;
+    Ok(())
 }
 
 /// Several replicas share the port of a board's network; the kernel deals connections out to them.

@@ -16,6 +16,7 @@ use nix::{
 };
 
 use super::folder::LabFolder;
+use crate::cli::{Client, Query};
 
 /// How long a killed process may take to be gone.
 const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -151,6 +152,20 @@ impl Board {
             bail!("`{}` ended with {status}", command.join(" "));
         }
         Ok(())
+    }
+
+    /// How many nodes it counts Ready, if it knows a leader; none if it knows none.
+    pub async fn ready_nodes(&self) -> Result<usize> {
+        let nodes: serde_json::Value = self.client()?.get("/nodes", &Query::new()).await?;
+        let nodes = nodes.as_array().context("the board's answer is no list")?;
+        let has_leader = nodes.iter().any(|node| node["ManagerStatus"]["Leader"] == true);
+        let ready = nodes.iter().filter(|node| node["Status"]["State"] == "ready").count();
+        Ok(if has_leader { ready } else { 0 })
+    }
+
+    /// A client of its API.
+    pub fn client(&self) -> Result<Client> {
+        Client::new(self.socket().to_str())
     }
 
     /// Everything in its folder but its disk, its configuration and its log is memory.
