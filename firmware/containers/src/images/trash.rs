@@ -1,0 +1,181 @@
+//! Removal of whole trees, whatever a container made of them.
+//!
+//! A container can nest folders deeper than any stack or descriptor table: a recursive removal
+//! would end the daemon. So a tree is renamed into the trash, which takes it out of use at once,
+//! and taken apart from the top: every folder in a folder is moved up beside it.
+
+use std::{
+    ffi::CStr,
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
+
+/// The folder that things are removed in.
+#[derive(Debug)]
+pub(super) struct Trash {
+    folder: PathBuf,
+    sequence: AtomicU64,
+}
+
+impl Trash {
+    /// Opens the trash, and empties it of what an earlier process left.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let mut largest = 0;
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            largest = largest.max(number.map_or(0, |number| number.saturating_add(1)));
+            if entry.file_type()?.is_dir() {
+                empty(&entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), sequence: AtomicU64::new(largest) })
+    }
+
+    /// Removes a tree. When this returns without an error, or is cut short, it is out of its place.
+    pub(super) fn discard(&self, path: &Path) -> io::Result<()> {
+        let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let bin = self.folder.join(number.to_string());
+        fs::create_dir(&bin)?;
+        match fs::rename(path, bin.join("tree")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir(&bin),
+            Err(error) => {
+                fs::remove_dir(&bin)?;
+                Err(error)
+            }
+            Ok(()) => empty(&bin),
+        }
+    }
+}
+
+/// Removes `bin` and everything in it, in constant stack and descriptors.
+fn empty(bin: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(bin, flags, Mode::empty())?;
+    let mut moved = 0u64;
+    loop {
+        let mut was_empty = true;
+        let mut entries = Dir::read_from(&top)?;
+        while let Some(entry) = entries.read() {
+            let entry = entry?;
+            if is_self_or_parent(entry.file_name()) {
+                continue;
+            }
+            was_empty = false;
+            if !is_folder(top.as_fd(), entry.file_name(), entry.file_type())? {
+                unlinkat(&top, entry.file_name(), AtFlags::empty())?;
+                continue;
+            }
+            let folder = openat(&top, entry.file_name(), flags, Mode::empty())?;
+            flatten(&top, &folder, &mut moved)?;
+            unlinkat(&top, entry.file_name(), AtFlags::REMOVEDIR)?;
+        }
+        if was_empty {
+            return fs::remove_dir(bin);
+        }
+    }
+}
+
+/// Empties `folder`: its files are removed, its folders move up into `top` to be emptied later.
+fn flatten(top: &OwnedFd, folder: &OwnedFd, moved: &mut u64) -> io::Result<()> {
+    let mut entries = Dir::read_from(folder)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if is_self_or_parent(name) {
+            continue;
+        }
+        if !is_folder(folder.as_fd(), name, entry.file_type())? {
+            unlinkat(folder, name, AtFlags::empty())?;
+        } else if unlinkat(folder, name, AtFlags::REMOVEDIR).is_err() {
+            loop {
+                // The name may be taken by what an interrupted run moved.
+                let new = format!("moved-{moved}");
+                *moved += 1;
+                match renameat(folder, name, top, new.as_str()) {
+                    Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => {}
+                    result => break result?,
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_self_or_parent(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+fn is_folder(parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> io::Result<bool> {
+    if kind != FileType::Unknown {
+        return Ok(kind == FileType::Directory);
+    }
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mode, OFlags, Path, Trash, fs, openat};
+
+    #[test]
+    fn a_tree_deeper_than_any_path_or_descriptor_table_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let trash = Trash::open(&folder.path().join("trash")).unwrap();
+        let tree = folder.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        let mut current = rustix::fs::open(&tree, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..20_000 {
+            rustix::fs::mkdirat(&current, "d", Mode::RWXU).unwrap();
+            rustix::fs::symlinkat("/", &current, "l").unwrap();
+            current = openat(&current, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(current);
+        trash.discard(&tree).unwrap();
+        assert!(!tree.exists());
+        assert_eq!(fs::read_dir(folder.path().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn removal_stays_inside_and_what_is_missing_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        let trash = Trash::open(&folder.path().join("trash")).unwrap();
+        let outside = folder.path().join("outside");
+        fs::create_dir_all(outside.join("kept")).unwrap();
+        let tree = folder.path().join("tree");
+        for name in ["a/b/c", "a/moved-0/x", "moved-1/moved-0/y"] {
+            fs::create_dir_all(tree.join(name)).unwrap();
+            std::os::unix::fs::symlink(&outside, tree.join(name).join("link")).unwrap();
+            fs::hard_link(file(&outside), tree.join(name).join("file")).unwrap();
+        }
+        trash.discard(&tree).unwrap();
+        trash.discard(&tree).unwrap();
+        assert!(!tree.exists() && outside.join("kept").exists() && file(&outside).exists());
+        assert_eq!(fs::read_dir(folder.path().join("trash")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_goes_at_the_next_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("7/tree/a/b")).unwrap();
+        fs::write(folder.path().join("7/tree/a/file"), "x").unwrap();
+        let trash = Trash::open(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(trash.sequence.into_inner(), 8);
+    }
+
+    fn file(outside: &Path) -> std::path::PathBuf {
+        let file = outside.join("file");
+        if !file.exists() {
+            fs::write(&file, "x").unwrap();
+        }
+        file
+    }
+}
