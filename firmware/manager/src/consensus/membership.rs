@@ -1,0 +1,261 @@
+//! Who votes: changing it, and what becomes of those who do not any more.
+//!
+//! New voters first receive the log as learners. Then the old and the new voters agree, with a
+//! quorum of each, and from there on the new ones alone. A node that is left out is told so; if it
+//! was not there to be told, it learns it when it next asks for votes, or from its own log. It then
+//! closes its log and forgets it, but keeps its vote: should it become a voter again it must not
+//! vote twice in one term.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bramble_cluster::NodeId;
+use openraft::{
+    ChangeMembers,
+    errors::{ClientWriteError, RaftError},
+    rt::WatchReceiver as _,
+};
+use tokio::time::timeout;
+
+use crate::{
+    Leadership,
+    consensus::{
+        Consensus, Events, Inner, LOG_FOLDER, Running, SNAPSHOT_FOLDER, StartError,
+        link::Lane,
+        log::{Log, LogError},
+        remove_folder,
+        standing::Event,
+        types::{Position, Types, Voter},
+        wire::{Dismissal, Request},
+    },
+};
+
+/// New voters get this long to receive the log.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(20);
+/// A new voter may lag this many items when it begins to vote.
+const CATCH_UP_ITEMS: u64 = 50;
+/// The managers get this long to agree to a change.
+const AGREE_PATIENCE: Duration = Duration::from_secs(5);
+/// A dismissed node gets this long to answer.
+const DISMISS_PATIENCE: Duration = Duration::from_secs(1);
+/// A node that its own log says is out waits this long for a leader that says otherwise.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How often a node looks whether its own log says that it is out.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why the voters did not change.
+#[derive(Debug, thiserror::Error)]
+pub enum VotersError {
+    /// Only the leader changes the voters.
+    #[error("this node is not the leader")]
+    NotLeader,
+    /// There must be voters.
+    #[error("a cluster without managers cannot change any more")]
+    Nobody,
+    /// An earlier change is under way.
+    #[error("the managers are being changed already")]
+    Busy,
+    /// New voters did not receive the log in time.
+    #[error("{} did not catch up with the log in time", list(nodes))]
+    Lagging {
+        /// Who.
+        nodes: BTreeSet<NodeId>,
+    },
+    /// The managers did not agree in time, or not at all.
+    #[error("the managers did not agree to the change: {reason}")]
+    NotAgreed {
+        /// What openraft says.
+        reason: String,
+    },
+}
+
+impl Consensus {
+    /// Makes `voters` the managers. Returns once the change is agreed by both the old and the new
+    /// ones. A call that fails changes nothing, or can be repeated to finish.
+    pub async fn change_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), VotersError> {
+        if voters.is_empty() {
+            return Err(VotersError::Nobody);
+        }
+        let _voting = self.inner.voting.try_lock().map_err(|_| VotersError::Busy)?;
+        let running = self.running().ok_or(VotersError::NotLeader)?;
+        let (current, learners) = members(&running)?;
+        if current == voters && learners.is_empty() {
+            return Ok(());
+        }
+        let newcomers: BTreeSet<NodeId> = voters.difference(&current).copied().collect();
+        for newcomer in newcomers.difference(&learners) {
+            self.agree(running.raft.add_learner(Voter(*newcomer), (), false)).await?;
+        }
+        self.await_catch_up(&running, &newcomers).await?;
+        if current != voters {
+            let goal: BTreeSet<Voter> = voters.iter().copied().map(Voter).collect();
+            self.agree(running.raft.change_membership(goal, false)).await?;
+        }
+        let leftover: BTreeSet<NodeId> = learners.difference(&voters).copied().collect();
+        if !leftover.is_empty() {
+            let gone = ChangeMembers::RemoveNodes(leftover.iter().copied().map(Voter).collect());
+            self.agree(running.raft.change_membership(gone, false)).await?;
+        }
+        let dismissed = current.difference(&voters).chain(&leftover).copied();
+        self.dismiss(&running, dismissed.filter(|node| *node != self.inner.node).collect());
+        Ok(())
+    }
+
+    /// Hands leadership to another voter, before this board goes down on purpose.
+    pub async fn hand_over(&self, successor: NodeId) -> Result<(), VotersError> {
+        let running = self.running().ok_or(VotersError::NotLeader)?;
+        let handed = running.raft.trigger().transfer_leader(Voter(successor)).await;
+        handed.map_err(|error| VotersError::NotAgreed { reason: error.to_string() })
+    }
+
+    async fn agree<T>(
+        &self,
+        change: impl Future<Output = Result<T, RaftError<Types, ClientWriteError<Types>>>>,
+    ) -> Result<(), VotersError> {
+        match timeout(AGREE_PATIENCE, change).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                Err(VotersError::NotLeader)
+            }
+            Ok(Err(error)) => Err(VotersError::NotAgreed { reason: error.to_string() }),
+            Err(_) => Err(VotersError::NotAgreed { reason: "no quorum in time".to_owned() }),
+        }
+    }
+
+    async fn await_catch_up(
+        &self,
+        running: &Running,
+        newcomers: &BTreeSet<NodeId>,
+    ) -> Result<(), VotersError> {
+        let mut metrics = running.raft.metrics();
+        let caught_up = metrics.wait_until(|metrics: &openraft::RaftMetrics<Types>| {
+            let Some(replication) = &metrics.replication else { return true };
+            let goal = metrics.last_log_index.unwrap_or(0).saturating_sub(CATCH_UP_ITEMS);
+            newcomers.iter().all(|node| {
+                let matched = replication.get(&Voter(*node)).copied().flatten();
+                matched.is_some_and(|id| id.index >= goal)
+            })
+        });
+        match timeout(CATCH_UP_PATIENCE, caught_up).await {
+            Ok(Ok(metrics)) if metrics.replication.is_some() => Ok(()),
+            Ok(_) => Err(VotersError::NotLeader),
+            Err(_) => Err(VotersError::Lagging { nodes: newcomers.clone() }),
+        }
+    }
+
+    /// Tells nodes that they are out. One that cannot be told learns it otherwise.
+    fn dismiss(&self, running: &Running, nodes: BTreeSet<NodeId>) {
+        let since = running.raft.metrics().borrow_watched().committed_membership_config.log_id().map(Position::from);
+        let Some(since) = since else { return };
+        for node in nodes {
+            let links = self.inner.links.clone();
+            tokio::spawn(async move {
+                let request = Request::Dismiss(Dismissal { since });
+                let told = timeout(DISMISS_PATIENCE, links.ask(node, Lane::Control, request)).await;
+                if !matches!(told, Ok(Ok(_))) {
+                    tracing::debug!(%node, "could not be told that it is no manager any more");
+                }
+            });
+        }
+    }
+
+    /// Closes the log and forgets it, but not the vote; the node is dormant from then on.
+    async fn retire(&self) -> Result<(), StartError> {
+        let _lifecycle = self.inner.lifecycle.lock().await;
+        self.end().await;
+        let (folder, node) = (self.inner.folder.clone(), self.inner.node);
+        let forgotten = tokio::task::spawn_blocking(move || -> Result<(), LogError> {
+            // The log first: a log that begins after a snapshot that is gone could not be opened.
+            Log::forget_items(&folder.join(LOG_FOLDER), node)?;
+            remove_folder(&folder.join(SNAPSHOT_FOLDER))
+        });
+        forgotten.await.map_err(|error| StartError::Restore { reason: error.to_string() })??;
+        self.inner.state.send_replace(Arc::default());
+        self.inner.leadership.send_replace(Leadership::default());
+        tracing::info!(%node, "is no manager any more");
+        Ok(())
+    }
+
+    /// Whether the managers have agreed to go on without this node, as far as its log and
+    /// `dismissal` say.
+    fn is_out(&self, running: &Running, dismissal: Option<Dismissal>) -> bool {
+        let metrics = running.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let me = Voter(self.inner.node);
+        let effective = &metrics.membership_config;
+        let Some(known) = effective.log_id().map(Position::from) else { return false };
+        let is_member = effective.get_node(&me).is_some();
+        let is_settled = metrics.committed_membership_config.log_id() == effective.log_id()
+            && effective.get_joint_config().len() == 1;
+        let is_led = self.inner.standing.followed().is_some_and(|it| it.heard.elapsed() < SILENCE);
+        match dismissal {
+            _ if metrics.state.is_leader() => false,
+            // News from later than what this node knows: it does not matter what it knows.
+            Some(dismissal) if dismissal.since > known => true,
+            Some(dismissal) if dismissal.since == known => !is_member,
+            _ => is_settled && !is_member && !is_led,
+        }
+    }
+}
+
+/// Handles what peers report about the consensus as a whole, until it is dropped.
+pub(crate) async fn handle_events(inner: Weak<Inner>, mut events: Events) {
+    loop {
+        let event = timeout(LOOK, events.recv()).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let consensus = Consensus { inner };
+        let Some(running) = consensus.running() else { continue };
+        let is_out = match event {
+            Ok(None) => return,
+            Ok(Some(Event::LogLost(node))) => {
+                consensus.replace(&running, node);
+                false
+            }
+            Ok(Some(Event::Dismissed(dismissal))) => consensus.is_out(&running, Some(dismissal)),
+            Err(_) => consensus.is_out(&running, None),
+        };
+        drop(running);
+        if is_out && let Err(error) = consensus.retire().await {
+            consensus.inner.failure.send_replace(Some(error.to_string()));
+        }
+    }
+}
+
+impl Consensus {
+    /// A voter has lost its log. What it had acknowledged is gone, so its vote must not count
+    /// until it has received everything again: it ceases to be a voter here, and becomes one
+    /// again as any other board does.
+    fn replace(&self, running: &Running, node: NodeId) {
+        let Ok((mut voters, _)) = members(running) else { return };
+        if !voters.remove(&node) || voters.is_empty() {
+            return;
+        }
+        tracing::warn!(%node, "a manager has lost its log and ceases to be one");
+        let consensus = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = consensus.change_voters(voters).await {
+                tracing::debug!(%error, "will be tried again");
+            }
+        });
+    }
+}
+
+/// The voters and the learners, if this node leads.
+fn members(running: &Running) -> Result<(BTreeSet<NodeId>, BTreeSet<NodeId>), VotersError> {
+    let metrics = running.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    if !metrics.state.is_leader() {
+        return Err(VotersError::NotLeader);
+    }
+    let membership = metrics.membership_config.membership();
+    let voters = membership.voter_ids().map(|voter| voter.0).collect();
+    let learners = membership.learner_ids().map(|voter| voter.0).collect();
+    Ok((voters, learners))
+}
+
+fn list(nodes: &BTreeSet<NodeId>) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
