@@ -38,15 +38,18 @@ fn assigned<'a>(task: &'a Task, images: &mut Images<'a>) -> AssignedTask {
     }
 }
 
+/// What an image is, and who holds it.
+type Found = (Option<Digest>, Vec<Peer>);
+
 /// The images of an assignment, each looked up once: most tasks of a node share a few.
 struct Images<'a> {
     state: &'a ClusterState,
     node: NodeId,
-    known: BTreeMap<(&'a str, Option<Digest>), (Option<Digest>, Vec<Peer>)>,
+    known: BTreeMap<(&'a str, Option<Digest>), Found>,
 }
 
 impl<'a> Images<'a> {
-    fn find(&mut self, reference: &'a ImageReference) -> &(Option<Digest>, Vec<Peer>) {
+    fn find(&mut self, reference: &'a ImageReference) -> &Found {
         let (state, node) = (self.state, self.node);
         self.known
             .entry((&reference.name, reference.digest))
@@ -54,11 +57,7 @@ impl<'a> Images<'a> {
     }
 }
 
-fn look_up(
-    state: &ClusterState,
-    node: NodeId,
-    reference: &ImageReference,
-) -> (Option<Digest>, Vec<Peer>) {
+fn look_up(state: &ClusterState, node: NodeId, reference: &ImageReference) -> Found {
     let image = state.image(reference);
     let peers = image
         .into_iter()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bramble_cluster::{ClusterState, Command, NodeId, ServiceId, TaskId, Timestamp, limits};
 
-use crate::{draft::Draft, liveness};
+use crate::{draft::Draft, history, liveness, membership, orchestrator, scheduler, view::View};
 
 /// What the leader has heard, in its memory only: none of it enters the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,9 +81,16 @@ pub enum Subject {
 /// voters means that nothing is to be done before `wake_at`.
 pub fn plan_cluster(state: &ClusterState, heard: &Heard, now: Timestamp) -> Plan {
     let mut draft = Draft::new(state, now);
-    liveness::judge(state, heard, &mut draft);
+    let conditions = liveness::judge(state, heard, &mut draft);
+    let mut view = View::new(state, heard, &conditions, now);
+    orchestrator::orchestrate(&view, &mut draft);
+    scheduler::schedule(&mut view, &mut draft);
+    history::prune(&view, &mut draft);
+    membership::set_roles(&view, &mut draft);
+    let voters = membership::choose_voters(&view, &mut draft);
     let mut plan = draft.into_plan();
     plan.commands.truncate(limits::COMMANDS);
+    plan.voters = voters;
     plan
 }
 

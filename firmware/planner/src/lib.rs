@@ -9,7 +9,12 @@ pub mod timing;
 mod assignment;
 mod cluster;
 mod draft;
+mod history;
 mod liveness;
+mod membership;
+mod orchestrator;
+mod scheduler;
+mod view;
 
 pub use assignment::assignment;
 pub use cluster::{Contact, Heard, Plan, Reason, Subject, plan_cluster};

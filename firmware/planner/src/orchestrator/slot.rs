@@ -1,0 +1,148 @@
+//! One slot: who fills it now, and who comes next.
+
+use bramble_cluster::{
+    Availability, Service, ServiceMode, Task, TaskCause, TaskState, UpdateOrder, UpdateState,
+};
+
+use super::{is_claim, is_vacant, request, restart, update};
+use crate::{
+    cluster::Subject,
+    draft::{Draft, Request},
+    scheduler::filter,
+    timing::DRAIN_PATIENCE,
+    view::View,
+};
+
+/// Why a task can not stay on its board.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Departure {
+    Drained,
+    Leaving,
+    Displaced,
+}
+
+/// Sees to one slot that should be filled. `tasks` are all of its tasks, oldest first.
+pub(super) fn tend<'a>(
+    view: &View<'a>,
+    service: &'a Service,
+    tasks: &[&'a Task],
+    draft: &mut Draft<'a>,
+) {
+    let Some(latest) = tasks.last() else { return };
+    let claims: Vec<&Task> = tasks.iter().filter(|task| is_claim(task, draft)).copied().collect();
+    let is_alive_but_lost = |task: &Task, draft: &mut Draft<'_>| {
+        !task.status.state.is_terminal() && view.is_lost(task, draft)
+    };
+    let (lost, here): (Vec<&Task>, Vec<&Task>) =
+        claims.into_iter().partition(|task| is_alive_but_lost(task, draft));
+    for task in &lost {
+        draft.withdraw(task);
+    }
+    match here.split_last() {
+        None if is_vacant(view, tasks, draft) => {
+            let is_dirty = lost.is_empty() && update::is_dirty(view, service, latest);
+            let cause = if is_dirty { TaskCause::Updated } else { TaskCause::Moved };
+            request(service, latest.slot, cause, latest.restarts, draft);
+        }
+        None => {}
+        Some((task, [])) if task.status.state.is_terminal() => {
+            restart::tend(service, task, draft);
+        }
+        Some((task, [])) => tend_one(view, service, task, draft),
+        Some((newest, elders)) => settle(view, service, newest, elders, draft),
+    }
+}
+
+/// Sees to the only claim of a slot, which has not ended.
+fn tend_one<'a>(view: &View<'a>, service: &'a Service, task: &'a Task, draft: &mut Draft<'a>) {
+    let Some(departure) = departure(view, service, task) else { return };
+    if let (Departure::Displaced, Some(board)) = (departure, view.board_of(task)) {
+        let text = format!("{} no longer meets its constraints", board.name());
+        draft.reason(Subject::Task(task.id), text);
+    }
+    if is_start_first(service) {
+        draft.request(Request {
+            service,
+            slot: task.slot,
+            cause: TaskCause::Moved,
+            restarts: task.restarts,
+            // A board that leaves takes its tasks along; there is no point in ending them before.
+            is_optional: departure == Departure::Leaving,
+        });
+    } else {
+        draft.withdraw(task);
+    }
+}
+
+/// Decides between a successor and those that it should replace.
+pub(super) fn settle<'a>(
+    view: &View<'a>,
+    service: &'a Service,
+    newest: &'a Task,
+    elders: &[&'a Task],
+    draft: &mut Draft<'a>,
+) {
+    let is_fit = |task: &&&Task| {
+        !task.status.state.is_terminal() && departure(view, service, task).is_none()
+    };
+    let has_fit_elder = elders.iter().any(|task| is_fit(&task));
+    let state = newest.status.state;
+    if state == TaskState::Running {
+        elders.iter().for_each(|elder| draft.withdraw(elder));
+        return;
+    }
+    if state.is_terminal() {
+        let is_update = elders.iter().any(|elder| update::is_dirty(view, service, elder));
+        if has_fit_elder && !is_update {
+            draft.withdraw(newest);
+            return;
+        }
+        for elder in elders.iter().filter(|elder| !is_fit(elder) || !restart::is_retried(newest)) {
+            draft.withdraw(elder);
+        }
+        restart::tend(service, newest, draft);
+        return;
+    }
+    if has_fit_elder && departure(view, service, newest).is_some() {
+        draft.withdraw(newest);
+        return;
+    }
+    for elder in elders.iter().filter(|elder| !is_fit(elder)) {
+        let is_hopeless = elder.status.state.is_terminal() || newest.node.is_none();
+        if is_hopeless || draft.is_due(newest.created_at + DRAIN_PATIENCE) {
+            draft.withdraw(elder);
+        }
+    }
+}
+
+/// Why a task can not stay where it is, if so.
+fn departure(view: &View<'_>, service: &Service, task: &Task) -> Option<Departure> {
+    if service.spec.mode == ServiceMode::Global {
+        // Where global tasks belong is decided for each board as a whole.
+        return None;
+    }
+    let board = view.board_of(task)?;
+    if board.node.spec.availability == Availability::Drain {
+        return Some(Departure::Drained);
+    }
+    if board.is_leaving {
+        return Some(Departure::Leaving);
+    }
+    let wanted = &service.spec.task.placement;
+    let is_fit = filter::meets(board.node, &task.spec.placement)
+        && (is_rolling(service) || filter::meets(board.node, wanted));
+    (!is_fit).then_some(Departure::Displaced)
+}
+
+/// While a roll-out goes on, it decides when tasks follow changed constraints.
+fn is_rolling(service: &Service) -> bool {
+    service.update_status.as_ref().is_some_and(|status| {
+        !matches!(status.state, UpdateState::Completed | UpdateState::RollbackCompleted)
+    })
+}
+
+/// Whether two tasks of a slot may run for a moment when one replaces the other unforced.
+pub(super) fn is_start_first(service: &Service) -> bool {
+    let is_single = matches!(service.spec.mode, ServiceMode::Replicated { replicas: ..=1 });
+    !is_single || service.spec.update.order == UpdateOrder::StartFirst
+}
