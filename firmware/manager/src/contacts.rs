@@ -27,7 +27,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Book {
-    leading_since: Option<Timestamp>,
+    /// The leadership that this is of; 0 is none.
+    term: u64,
+    leading_since: Timestamp,
     former_leader: Option<NodeId>,
     nodes: BTreeMap<NodeId, Known>,
     sessions: u64,
@@ -68,19 +70,21 @@ impl Contacts {
         Self(Arc::new(Shared { book: Mutex::default(), edges }))
     }
 
-    /// This node leads since `now`, and the one before it did not step down by itself.
-    pub(crate) fn begin(&self, now: Timestamp, former_leader: Option<NodeId>) {
+    /// This node leads in `term`, since `now` or since a node found it, if that was before.
+    pub(crate) fn begin(&self, term: u64, now: Timestamp, former_leader: Option<NodeId>) {
         let mut book = self.book();
-        let sessions = book.sessions;
-        *book = Book { leading_since: Some(now), former_leader, sessions, ..Book::default() };
+        book.enter(term, now);
+        book.former_leader = former_leader;
         drop(book);
         self.changed();
     }
 
-    /// This node leads no more.
-    pub(crate) fn end(&self) {
+    /// This node leads in `term` no more.
+    pub(crate) fn end(&self, term: u64) {
         let mut book = self.book();
-        *book = Book { sessions: book.sessions, ..Book::default() };
+        if book.term == term {
+            book.enter(0, Timestamp::default());
+        }
         drop(book);
         self.changed();
     }
@@ -90,14 +94,18 @@ impl Contacts {
         self.0.edges.subscribe()
     }
 
-    /// A node opens a session. The second value resolves when a newer session replaces this one.
+    /// A node opens a session in `term`. The second value resolves when a newer session, or a newer
+    /// leadership, takes its place.
     pub(crate) fn open(
         &self,
-        node: NodeId,
-        instance: u128,
+        term: u64,
+        (node, instance): (NodeId, u128),
         now: Timestamp,
     ) -> Result<(OpenContact, oneshot::Receiver<()>), CopiedIdentity> {
         let mut book = self.book();
+        if book.term < term {
+            book.enter(term, now);
+        }
         if let Some(known) = book.nodes.get(&node) {
             let is_alive =
                 known.contact.is_connected && now.since(known.contact.last_heard) < ALIVE;
@@ -117,17 +125,22 @@ impl Contacts {
         Ok((OpenContact { contacts: self.clone(), node, session }, is_replaced))
     }
 
-    /// What the planner gets to know; `None` while this node does not lead.
-    pub(crate) fn heard(&self, leader: NodeId, voters: BTreeSet<NodeId>) -> Option<Heard> {
+    /// What the planner gets to know.
+    pub(crate) fn heard(&self, leader: NodeId, voters: BTreeSet<NodeId>) -> Heard {
         let book = self.book();
         let contacts = book.nodes.iter().map(|(node, known)| (*node, known.contact));
-        Some(Heard {
+        Heard {
             leader,
-            leading_since: book.leading_since?,
+            leading_since: book.leading_since,
             former_leader: book.former_leader,
             voters,
             contacts: contacts.collect(),
-        })
+        }
+    }
+
+    /// The leadership that this is of, if there is one.
+    pub(crate) fn term(&self) -> Option<u64> {
+        Some(self.book().term).filter(|term| *term > 0)
     }
 
     /// The latest vitals of each node that sent some.
@@ -143,6 +156,16 @@ impl Contacts {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// Begins anew for a leadership, unless it is of that one already.
+    fn enter(&mut self, term: u64, now: Timestamp) {
+        if self.term != term {
+            let sessions = self.sessions;
+            *self = Self { term, leading_since: now, sessions, ..Self::default() };
+        }
     }
 }
 

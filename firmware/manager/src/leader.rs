@@ -11,10 +11,10 @@ use bramble_planner::{Plan, plan_cluster};
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{consensus::VotersError, contacts::Contacts, seat::Seat};
+use crate::{Leadership, consensus::VotersError, contacts::Contacts, seat::Seat};
 
 /// Rounds that may follow on one another without a wait. Far more than any plan takes to come to
 /// its end; a plan that never ends is slowed down to one round in [`PAUSE`].
@@ -52,9 +52,9 @@ impl Leader {
         loop {
             let (term, former_leader) = self.until_leading().await;
             tracing::info!(term, ?former_leader, "this node leads");
-            self.contacts.begin(self.seat.now(), former_leader);
+            self.contacts.begin(term, self.seat.now(), former_leader);
             self.lead(term).await;
-            self.contacts.end();
+            self.contacts.end(term);
             self.voters_change = None;
             tracing::info!(term, "this node leads no more");
         }
@@ -82,9 +82,7 @@ impl Leader {
             }
             let state = self.seat.state.borrow_and_update().clone();
             self.edges.borrow_and_update();
-            let Some(heard) = self.contacts.heard(self.seat.me, leadership.voters.clone()) else {
-                return;
-            };
+            let heard = self.contacts.heard(self.seat.me, leadership.voters.clone());
             let now = self.seat.now();
             let Plan { commands, voters, reasons, wake_at } = plan_cluster(&state, &heard, now);
             for reason in reasons {
@@ -92,7 +90,7 @@ impl Leader {
             }
             self.change_voters(voters, &leadership.voters);
             let is_idle = commands.is_empty();
-            let has_achieved = !is_idle && self.propose(commands).await;
+            let has_achieved = !is_idle && self.propose(term, commands).await;
             rounds = if is_idle { 0 } else { rounds + 1 };
             if has_achieved && rounds < ROUNDS {
                 continue;
@@ -106,9 +104,15 @@ impl Leader {
     }
 
     /// Proposes what was planned; whether any of it took effect.
-    async fn propose(&mut self, commands: Vec<Command>) -> bool {
-        let proposal = tokio::time::timeout(PROPOSAL, (self.seat.propose)(commands.clone()));
-        let outcomes = match proposal.await {
+    async fn propose(&mut self, term: u64, commands: Vec<Command>) -> bool {
+        let proposal = timeout(PROPOSAL, (self.seat.propose)(commands.clone()));
+        let mut leadership = self.seat.leadership.clone();
+        let is_deposed = |seen: &Leadership| !seen.is_leader_here || seen.term != term;
+        let proposed = tokio::select! {
+            proposed = proposal => proposed,
+            _ = leadership.wait_for(is_deposed) => return false,
+        };
+        let outcomes = match proposed {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a plan could not be proposed");
@@ -143,7 +147,10 @@ impl Leader {
     async fn wait(&mut self, wake_at: Option<Timestamp>, pause: Option<Duration>) {
         if let Some(pause) = pause {
             // Nothing that changes meanwhile is lost: the next round looks at everything.
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = changed(&mut self.seat.leadership) => {}
+            }
             return;
         }
         let now = Instant::now();

@@ -95,3 +95,6 @@ impl Seat {
 /// A leader that no quorum has followed for this long may have been deposed without knowing: it
 /// neither answers heartbeats nor opens sessions.
 const QUORUM_LIVES: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+pub(crate) mod bench;

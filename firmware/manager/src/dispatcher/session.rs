@@ -129,7 +129,7 @@ async fn admit(
     let term = desk.seat.leadership().term;
     let (contact, replaced) = desk
         .contacts
-        .open(node, hello.instance, desk.seat.now())
+        .open(term, (node, hello.instance), desk.seat.now())
         .map_err(|error| refused(error.to_string()))?;
     Ok((contact, replaced, term))
 }
@@ -192,7 +192,11 @@ impl Session {
                 Event::Taken(sequence) => {
                     self.send(LeaderMessage::ReportsTaken { sequence }).await?;
                 }
-                Event::Replaced => return Err(over("a newer session took its place")),
+                Event::Replaced => {
+                    // The end of the leadership has the same effect, and may be seen here first.
+                    self.leadership_changed().await?;
+                    return Err(over("a newer session took its place"));
+                }
                 Event::Silent => return Err(over("nothing was heard of the node")),
             }
         }
