@@ -29,9 +29,10 @@ pub struct Announcement {
 pub struct ClusterFacts {
     /// Which cluster.
     pub id: ClusterId,
-    /// When it was founded, if the board knows.
-    pub founded_at: Option<Timestamp>,
-    /// Whether anything was ever created in it. One that was never used gives way to another.
+    /// When it was founded.
+    pub founded_at: Timestamp,
+    /// Whether anything was ever created in it. Only a manager knows: from others, false means
+    /// nothing.
     pub is_used: bool,
     /// Whether the board manages it.
     pub is_manager: bool,
@@ -71,8 +72,7 @@ impl Announcement {
             properties.push(("ci", cluster.id.to_string()));
             properties.push(("mg", flag(cluster.is_manager)));
             properties.push(("us", flag(cluster.is_used)));
-            let founded_at = cluster.founded_at.map(|at| ("fo", at.as_millis().to_string()));
-            properties.extend(founded_at);
+            properties.push(("fo", cluster.founded_at.as_millis().to_string()));
         }
         properties
     }
@@ -89,7 +89,7 @@ impl Announcement {
             "seeking" => None,
             "member" => Some(ClusterFacts {
                 id: text("ci")?.parse().ok()?,
-                founded_at: text("fo").and_then(|at| at.parse().ok()).map(Timestamp::from_millis),
+                founded_at: Timestamp::from_millis(text("fo")?.parse().ok()?),
                 is_used: flag("us"),
                 is_manager: flag("mg"),
             }),
@@ -115,10 +115,10 @@ mod tests {
     use crate::ClusterKey;
 
     fn announcements() -> impl Strategy<Value = Announcement> {
-        let cluster = (any::<u128>(), option::of(any::<u64>()), any::<bool>(), any::<bool>());
+        let cluster = (any::<u128>(), any::<u64>(), any::<bool>(), any::<bool>());
         let cluster = cluster.prop_map(|(id, founded_at, is_used, is_manager)| ClusterFacts {
             id: ClusterId::from_random(id),
-            founded_at: founded_at.map(Timestamp::from_millis),
+            founded_at: Timestamp::from_millis(founded_at),
             is_used,
             is_manager,
         });

@@ -81,6 +81,9 @@ impl Directory {
 
     /// Someone answered at this address and showed the node's certificate: it comes first.
     pub fn confirm(&self, node: NodeId, address: SocketAddr) {
+        if !is_somewhere(&address) {
+            return;
+        }
         self.change(|book| book.places(node).is_some_and(|places| places.confirm(address)));
     }
 
@@ -89,7 +92,7 @@ impl Directory {
         self.change(|book| {
             let Some(places) = book.places(node) else { return false };
             let mut is_changed = false;
-            for address in addresses.iter().take(HINTS) {
+            for address in addresses.iter().filter(|address| is_somewhere(address)).take(HINTS) {
                 is_changed |= places.hint(*address);
             }
             is_changed
@@ -179,13 +182,21 @@ impl Places {
 
     fn announce(&mut self, addresses: &[SocketAddr]) -> bool {
         let before = self.hinted.clone();
-        let news = addresses.iter().filter(|address| !self.confirmed.contains(address)).take(HINTS);
+        let is_news =
+            |address: &&SocketAddr| is_somewhere(address) && !self.confirmed.contains(address);
+        let news = addresses.iter().filter(is_news).take(HINTS);
         let mut hinted: Vec<_> = news.copied().collect();
         hinted.extend(before.iter().filter(|address| !addresses.contains(address)));
         hinted.truncate(HINTS);
         self.hinted = hinted;
         self.hinted != before
     }
+}
+
+/// Whether one board can be there: 0.0.0.0 would be ourselves.
+fn is_somewhere(address: &SocketAddr) -> bool {
+    let ip = address.ip();
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast()
 }
 
 #[cfg(test)]
@@ -224,6 +235,18 @@ mod tests {
             directory.hint(NodeId::from_random(node), &[address(1)]);
         }
         assert!(directory.book().places.len() <= 2 * limits::NODES);
+    }
+
+    #[test]
+    fn nowhere_is_no_address() {
+        let directory = Directory::default();
+        for text in ["0.0.0.0:7420", "[::]:7420", "10.0.0.1:0", "224.0.0.251:7420"] {
+            let address = text.parse().expect("an address");
+            directory.hint(NODE, &[address]);
+            directory.announced(NODE, &[address]);
+            directory.confirm(NODE, address);
+        }
+        assert_eq!(directory.addresses(NODE), []);
     }
 
     #[test]

@@ -93,6 +93,17 @@ pub struct Founding {
     pub node: NodeAdmission,
 }
 
+/// A place in a cluster, given and not taken yet.
+#[derive(Debug)]
+pub struct Place(Member);
+
+impl Place {
+    /// In which cluster.
+    pub fn cluster(&self) -> ClusterId {
+        self.0.cluster
+    }
+}
+
 /// Finds, trusts and talks to other boards. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub struct Peering(Arc<Parts>);
@@ -240,12 +251,32 @@ impl Peering {
 
     /// Joins the cluster of this neighbour by the cluster key.
     pub async fn join(&self, peer: &Peer) -> Result<(), JoinError> {
+        self.check_seeking()?;
+        let place = self.ask_for_place(peer).await?;
+        self.take_place(place)
+    }
+
+    /// Asks the cluster of this neighbour for a place, and gets it, without taking it yet: for a
+    /// member of a cluster that is to be dissolved into that one.
+    pub async fn ask_for_place(&self, peer: &Peer) -> Result<Place, JoinError> {
         let key = self.0.key.clone().ok_or(JoinError::NoKey)?;
-        let joined = self.join_by(Introduction::Key(key), peer.clone()).await;
-        if matches!(joined, Err(JoinError::Unreachable(_))) {
+        let asked = self.ask(Introduction::Key(key), peer.clone()).await;
+        if matches!(asked, Err(JoinError::Unreachable(_))) {
             self.doubt(peer.id);
         }
-        joined
+        asked
+    }
+
+    /// Takes the place that another cluster gave: from now on, and after any restart, this board is
+    /// a member of that one and none of its own. Wipe the log after, not before: a log of a cluster
+    /// that is not the one in [`Peering::membership`] is to be wiped at any start.
+    pub fn take_place(&self, place: Place) -> Result<(), JoinError> {
+        let Dialer { trust, directory, .. } = &self.0.dialer;
+        let managers = place.0.managers.clone();
+        trust.enter(place.0).map_err(JoinError::Membership)?;
+        self.forget_cluster();
+        directory.set_managers(&managers);
+        Ok(())
     }
 
     /// Joins the cluster of a token through a manager at one of these addresses.
@@ -256,21 +287,21 @@ impl Peering {
     ) -> Result<(), JoinError> {
         // Whose addresses these are, only the certificate tells.
         let peer = Peer { id: NodeId::default(), addresses: addresses.to_vec() };
-        self.join_by(Introduction::Token(token.clone()), peer).await
+        self.check_seeking()?;
+        let place = self.ask(Introduction::Token(token.clone()), peer).await?;
+        self.take_place(place)
     }
 
-    async fn join_by(&self, introduction: Introduction, peer: Peer) -> Result<(), JoinError> {
-        let Dialer { trust, directory, problems, .. } = &self.0.dialer;
-        if trust.member().is_some() {
-            return Err(JoinError::AlreadyMember);
+    fn check_seeking(&self) -> Result<(), JoinError> {
+        match self.0.dialer.trust.member() {
+            None => Ok(()),
+            Some(_) => Err(JoinError::AlreadyMember),
         }
-        let description = self.description();
-        let member = join::ask(trust, &introduction, &description, peer).await?;
-        let managers = member.managers.clone();
-        trust.enter(member).map_err(JoinError::Membership)?;
-        problems.clear();
-        directory.set_managers(&managers);
-        Ok(())
+    }
+
+    async fn ask(&self, introduction: Introduction, peer: Peer) -> Result<Place, JoinError> {
+        let trust = &self.0.dialer.trust;
+        join::ask(trust, &introduction, &self.description(), peer).await.map(Place)
     }
 
     /// Draws up a new cluster with this board as its founder. Nothing is changed or kept yet: put
@@ -301,7 +332,8 @@ impl Peering {
     }
 
     /// Becomes a member of a cluster whose authority this board holds: its founder, or a manager
-    /// that finds the cluster in its log and no membership beside it.
+    /// that finds the cluster in its log and no membership beside it. Takes the cluster as the state
+    /// has it, since its founding time is announced.
     pub fn adopt(&self, cluster: &Cluster) -> Result<(), FoundError> {
         let trust = &self.0.dialer.trust;
         let subject = Subject {
@@ -315,6 +347,7 @@ impl Peering {
             .map_err(FoundError::Authority)?;
         let member = Member {
             cluster: cluster.id,
+            founded_at: cluster.created_at,
             authority: cluster.authority.certificate.clone(),
             certificate,
             managers: Vec::new(),
@@ -325,15 +358,19 @@ impl Peering {
     /// Leaves the cluster, or dissolves one that was never used: ends all connections and seeks
     /// again, under the same identity.
     pub fn leave(&self) -> Result<(), MembershipError> {
-        let Dialer { trust, directory, presence, problems, .. } = &self.0.dialer;
-        trust.leave()?;
+        self.0.dialer.trust.leave()?;
+        self.forget_cluster();
+        Ok(())
+    }
+
+    fn forget_cluster(&self) {
+        let Dialer { directory, presence, problems, .. } = &self.0.dialer;
         presence.refuse(BTreeSet::new());
         presence.clear();
         directory.clear();
         problems.clear();
         self.0.desk.set_secrets(None);
         self.set_situation(Situation::default());
-        Ok(())
     }
 
     /// What the manager knows of this board's place in the cluster, to be announced.

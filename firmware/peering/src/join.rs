@@ -8,7 +8,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use bramble_cluster::{Digest, NodeDescription, Peer};
+use bramble_cluster::{Digest, NodeDescription, NodeId, Peer};
 use bytes::BytesMut;
 use rustls::{ClientConfig, ConnectionCommon, pki_types::ServerName};
 use tokio::{net::TcpStream, time::timeout};
@@ -189,20 +189,26 @@ async fn ask_one(
     let answer = timeout(ANSWER_TIMEOUT, conversation).await;
     let answer = answer.map_err(|_| JoinError::TimedOut { address })??;
     let binding = binding_of(stream.get_ref().1).map_err(JoinError::Binding)?;
+    let mut time = None;
     let (proof, reply) = match answer {
         Answer::Refused(refusal) => return Err(JoinError::Refused { address, refusal }),
         Answer::Elsewhere(Elsewhere { proof, managers }) => {
             (proof, Reply::Elsewhere(managers, address))
         }
         Answer::Admitted(admitted) => {
-            let Admitted { proof, cluster, certificate, authority, managers, at } = *admitted;
+            let Admitted { proof, cluster, founded_at, certificate, authority, managers, at } =
+                *admitted;
             // Whoever answers must be a member of the cluster it lets us into.
             let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
             let shown = shown.ok_or(JoinError::NotProven { address })?;
-            NodeCertificate::verify(shown, &authority, at, Expiry::Forgiven)
+            let shown = NodeCertificate::verify(shown, &authority, at, Expiry::Forgiven)
                 .map_err(|error| JoinError::Membership(MembershipError::Certificate(error)))?;
-            trust.clock().learn(at);
-            (proof, Reply::Admitted(Member { cluster, authority, certificate, managers }))
+            time = Some(at);
+            let managers = with(managers, shown.node, address);
+            (
+                proof,
+                Reply::Admitted(Member { cluster, founded_at, authority, certificate, managers }),
+            )
         }
     };
     if let Some(secret) = introduction.secret() {
@@ -210,6 +216,9 @@ async fn ask_one(
         if !is_proven {
             return Err(JoinError::NotProven { address });
         }
+    }
+    if let Some(at) = time {
+        trust.clock().learn(at);
     }
     Ok(reply)
 }
@@ -255,6 +264,18 @@ async fn converse(
     frame::receive(stream, &mut buffer, JOIN_FRAME_BYTES)
         .await
         .map_err(|source| JoinError::NoAnswer { address, source })
+}
+
+/// The managers, and among them the one that answered where it did.
+fn with(mut managers: Vec<Peer>, node: NodeId, address: SocketAddr) -> Vec<Peer> {
+    match managers.iter_mut().find(|manager| manager.id == node) {
+        Some(manager) => {
+            manager.addresses.retain(|other| *other != address);
+            manager.addresses.insert(0, address);
+        }
+        None => managers.insert(0, Peer { id: node, addresses: vec![address] }),
+    }
+    managers
 }
 
 /// What names this connection to both its ends: the TLS exporter (RFC 8446, section 7.5).

@@ -102,7 +102,7 @@ pub use config::{Discovery, PORT, PeeringConfig};
 pub use dial::{AttemptError, Attempts, CONNECT_TIMEOUT, ConnectError};
 pub use directory::Directory;
 pub use frame::{FRAME_BYTES, ReceiveError, SendError};
-pub use handle::{FoundError, Founding, Peering, StartError};
+pub use handle::{FoundError, Founding, Peering, Place, StartError};
 pub use identity::{Identity, IdentityError, PublicKey};
 pub use interfaces::Interfaces;
 pub use join::{

@@ -72,6 +72,7 @@ impl Mdns {
 
     async fn run_daemon(&mut self) -> Result<(), mdns_sd::Error> {
         let daemon = ServiceDaemon::new()?;
+        let _guard = Guard(daemon.clone());
         daemon.set_ip_check_interval(INTERFACES_EVERY)?;
         daemon.disable_interface(IfKind::All)?;
         daemon.enable_interface(self.selection())?;
@@ -134,7 +135,7 @@ impl Mdns {
             tag: self.tag,
             cluster: membership.member().map(|member| ClusterFacts {
                 id: member.cluster,
-                founded_at: situation.founded_at,
+                founded_at: member.founded_at,
                 is_used: situation.is_used,
                 is_manager: situation.is_manager,
             }),
@@ -240,6 +241,16 @@ fn addresses(service: &ResolvedService) -> Vec<SocketAddr> {
     addresses.sort_by_key(|address| (rank(address), *address));
     addresses.truncate(HINTS);
     addresses
+}
+
+/// Ends the daemon's thread, which would go on without us.
+struct Guard(ServiceDaemon);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Nobody waits for it, and there is nobody left to tell if it has ended already.
+        let _ = self.0.shutdown();
+    }
 }
 
 /// Tells the others that this board goes.

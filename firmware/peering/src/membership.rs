@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use bramble_cluster::{ClusterId, Peer};
+use bramble_cluster::{ClusterId, Peer, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{self, StoreError};
@@ -37,6 +37,8 @@ impl Membership {
 pub struct Member {
     /// Of which cluster.
     pub cluster: ClusterId,
+    /// When it was founded.
+    pub founded_at: Timestamp,
     /// The certificate of the cluster's authority, DER.
     pub authority: Vec<u8>,
     /// This node's certificate, DER.
@@ -47,7 +49,13 @@ pub struct Member {
 
 #[derive(Serialize, Deserialize)]
 enum Stored {
-    V1 { cluster: ClusterId, authority: Vec<u8>, certificate: Vec<u8>, managers: Vec<Peer> },
+    V1 {
+        cluster: ClusterId,
+        founded_at: Timestamp,
+        authority: Vec<u8>,
+        certificate: Vec<u8>,
+        managers: Vec<Peer>,
+    },
 }
 
 /// The file that holds the membership.
@@ -61,15 +69,22 @@ impl MembershipFile {
 
     pub(crate) fn load(&self) -> Result<Option<Member>, StoreError> {
         let Some(bytes) = store::read(&self.0)? else { return Ok(None) };
-        let Stored::V1 { cluster, authority, certificate, managers } = postcard::from_bytes(&bytes)
-            .map_err(|_| StoreError::Damaged { path: self.0.clone() })?;
-        Ok(Some(Member { cluster, authority, certificate, managers }))
+        let Stored::V1 { cluster, founded_at, authority, certificate, managers } =
+            postcard::from_bytes(&bytes)
+                .map_err(|_| StoreError::Damaged { path: self.0.clone() })?;
+        Ok(Some(Member { cluster, founded_at, authority, certificate, managers }))
     }
 
     pub(crate) fn save(&self, member: &Member) -> Result<(), StoreError> {
-        let Member { cluster, authority, certificate, managers } = member.clone();
-        let bytes = postcard::to_stdvec(&Stored::V1 { cluster, authority, certificate, managers })
-            .map_err(|_| StoreError::Damaged { path: self.0.clone() })?;
+        let Member { cluster, founded_at, authority, certificate, managers } = member.clone();
+        let bytes = postcard::to_stdvec(&Stored::V1 {
+            cluster,
+            founded_at,
+            authority,
+            certificate,
+            managers,
+        })
+        .map_err(|_| StoreError::Damaged { path: self.0.clone() })?;
         store::write(&self.0, &bytes)
     }
 
@@ -88,6 +103,7 @@ mod tests {
     fn the_format_on_disk_does_not_change() -> anyhow::Result<()> {
         let member = Member {
             cluster: ClusterId::from_random(5),
+            founded_at: Timestamp::from_millis(9),
             authority: vec![1, 2],
             certificate: vec![3],
             managers: vec![Peer {
@@ -100,7 +116,7 @@ mod tests {
         file.save(&member)?;
         assert_eq!(
             hex::encode(std::fs::read(directory.path().join(FILE))?),
-            "000502010201030106010 00a000001fc39".replace(' ', "")
+            "00050902010201030106 01000a000001fc39".replace(' ', "")
         );
         assert_eq!(file.load()?, Some(member));
         file.remove()?;

@@ -69,9 +69,9 @@ impl Renewal {
         let trust = &self.dialer.trust;
         let description = self.portrait.description();
         let here = self.desk.renew_here(description.clone(), self.dialer.listen).await;
-        if let Some(Ok(Admission { cluster, authority, certificate })) = here {
-            let renewed =
-                Member { cluster, authority, certificate, managers: member.managers.clone() };
+        if let Some(Ok(Admission { cluster, founded_at, authority, certificate })) = here {
+            let managers = member.managers.clone();
+            let renewed = Member { cluster, founded_at, authority, certificate, managers };
             return trust.enter(renewed).map_err(JoinError::Membership);
         }
         let mut last_error = JoinError::NotMember;

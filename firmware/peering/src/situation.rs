@@ -1,7 +1,5 @@
 //! What only the manager's state knows of this board and is announced to others.
 
-use bramble_cluster::Timestamp;
-
 /// What this board is in its cluster, for those who look for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Situation {
@@ -9,9 +7,7 @@ pub struct Situation {
     pub is_manager: bool,
     /// Whether it leads, and so answers to `bramble.local`.
     pub is_leader: bool,
-    /// When the cluster was founded, if known.
-    pub founded_at: Option<Timestamp>,
     /// Whether anything was ever created in the cluster. One that was never used may be dissolved
-    /// into another.
+    /// into another; only a manager knows.
     pub is_used: bool,
 }

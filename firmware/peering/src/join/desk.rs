@@ -61,6 +61,8 @@ pub struct AdmissionRequest {
 pub struct Admission {
     /// Of which cluster.
     pub cluster: ClusterId,
+    /// When it was founded.
+    pub founded_at: Timestamp,
     /// The certificate of its authority, DER.
     pub authority: Vec<u8>,
     /// The node's certificate, DER.
@@ -84,7 +86,12 @@ impl AdmissionRequest {
             Subject { cluster: cluster.id, node: self.node.id, public_key: self.public_key };
         let certificate = Authority::load(&cluster.authority)?.sign(&subject, now, lifetime)?;
         let authority = cluster.authority.certificate.clone();
-        Ok(Admission { cluster: cluster.id, authority, certificate })
+        Ok(Admission {
+            cluster: cluster.id,
+            founded_at: cluster.created_at,
+            authority,
+            certificate,
+        })
     }
 
     /// Lets the board in.
@@ -262,9 +269,10 @@ impl Desk {
             return Answer::Elsewhere(Elsewhere { proof, managers });
         }
         match self.request(node, public_key, standing, from).await {
-            Ok(Admission { cluster, authority, certificate }) => {
+            Ok(Admission { cluster, founded_at, authority, certificate }) => {
                 let at = self.trust.clock().now();
-                let admitted = Admitted { proof, cluster, certificate, authority, managers, at };
+                let admitted =
+                    Admitted { proof, cluster, founded_at, certificate, authority, managers, at };
                 Answer::Admitted(Box::new(admitted))
             }
             Err(refusal) => Answer::Refused(refusal),

@@ -49,6 +49,7 @@ pub(crate) struct Admitted {
     /// That the answering board knows the secret too.
     pub(crate) proof: Option<Proof>,
     pub(crate) cluster: ClusterId,
+    pub(crate) founded_at: Timestamp,
     pub(crate) certificate: Vec<u8>,
     pub(crate) authority: Vec<u8>,
     pub(crate) managers: Vec<Peer>,
@@ -133,6 +134,7 @@ mod tests {
         let admitted = Answer::Admitted(Box::new(Admitted {
             proof: Some(Proof([1; 32])),
             cluster: ClusterId::from_random(6),
+            founded_at: Timestamp::from_millis(10),
             certificate: vec![7],
             authority: vec![8],
             managers: vec![],
@@ -140,7 +142,7 @@ mod tests {
         }));
         assert_eq!(
             hex::encode(postcard::to_stdvec(&admitted)?),
-            format!("0001{ones}0601070108 0009").replace(' ', "")
+            format!("0001{ones}060a01070108 0009").replace(' ', "")
         );
         let elsewhere = Answer::Elsewhere(Elsewhere { proof: None, managers: vec![] });
         assert_eq!(postcard::to_stdvec(&elsewhere)?, [1, 0, 0]);
