@@ -10,11 +10,8 @@ mod session;
 use std::{convert::Infallible, fmt, sync::Arc};
 
 use bramble_cluster::{ClusterState, NodeId, Peer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
-    task::JoinSet,
-};
+use bramble_peering::PeerStream;
+use tokio::{io::DuplexStream, sync::mpsc, task::JoinSet};
 
 pub(crate) use self::batch::Batch;
 use crate::{contacts::Contacts, seat::Seat};
@@ -66,15 +63,11 @@ impl Dispatcher {
 
     /// Serves sessions: those of other boards, and the one of this board's own agent, which needs
     /// no network.
-    pub(crate) async fn run<Remote, Local>(
+    pub(crate) async fn run(
         self,
-        mut remote: mpsc::Receiver<Caller<Remote>>,
-        mut local: mpsc::Receiver<Caller<Local>>,
-    ) -> Infallible
-    where
-        Remote: AsyncRead + AsyncWrite + Send + 'static,
-        Local: AsyncRead + AsyncWrite + Send + 'static,
-    {
+        mut remote: mpsc::Receiver<PeerStream>,
+        mut local: mpsc::Receiver<Caller<DuplexStream>>,
+    ) -> Infallible {
         let Self { desk, batches } = self;
         let mut sessions: JoinSet<()> = JoinSet::new();
         let proposing = batch::run(desk.seat.clone(), batches);
@@ -82,7 +75,8 @@ impl Dispatcher {
         loop {
             let has_room = sessions.len() <= SESSIONS;
             tokio::select! {
-                Some(caller) = remote.recv(), if has_room => {
+                Some(stream) = remote.recv(), if has_room => {
+                    let caller = Caller { node: stream.peer(), stream };
                     sessions.spawn(session::serve(desk.clone(), caller));
                 }
                 Some(caller) = local.recv(), if has_room => {

@@ -1,16 +1,18 @@
 //! The manager's handle: what the other parts of a board use.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bramble_cluster::{ClusterState, Command, NodeId, Outcome, Timestamp};
+use bramble_cluster::{ClusterState, Command, NodeId, Outcome, Peer, Timestamp, Vitals};
 use bramble_peering::{ConnectError, Founding, PeerStream, Peering, Protocol};
+use bramble_planner::Heard;
 use futures_util::future::BoxFuture;
 use tokio::{
+    io::DuplexStream,
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
 };
@@ -21,11 +23,21 @@ use crate::{
         Consensus, ConsensusConfig, Duplex, FoundError, LogError, ProposeError, StartError,
         VotersError,
     },
+    contacts::Contacts,
+    dispatcher::{Caller, Directions, Dispatcher},
     introduction,
+    leader::Leader,
+    seat::Seat,
 };
 
 /// Conversations with other managers that may be under way at once: a few from each.
 const CONVERSATIONS: usize = 64;
+
+/// Sessions of this board's own agent that wait to be served. It opens one at a time.
+const OWN_SESSIONS: usize = 4;
+
+/// Bytes under way in a session of this board's own agent.
+const OWN_SESSION_BYTES: usize = 256 * 1024;
 
 /// What the manager needs to know.
 #[derive(Debug, Clone)]
@@ -51,7 +63,18 @@ pub enum FoundingError {
 pub struct Manager {
     consensus: Consensus,
     peering: Peering,
+    contacts: Contacts,
+    sessions: mpsc::Sender<Caller<DuplexStream>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+/// What the leader hears of the nodes, in its memory only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hearing {
+    /// Who was heard of, and when.
+    pub heard: Heard,
+    /// The latest sensor values of each node that sent some.
+    pub vitals: BTreeMap<NodeId, Vitals>,
 }
 
 impl Manager {
@@ -66,7 +89,17 @@ impl Manager {
             tasks.spawn(admission::run(consensus.clone(), peering.clone(), admissions));
         }
         tasks.spawn(introduction::run(consensus.clone(), peering.clone()));
-        Ok(Self { consensus, peering, tasks: Arc::new(Mutex::new(tasks)) })
+        let contacts = Contacts::new();
+        let leader = Leader::new(Seat::of(&consensus), contacts.clone());
+        tasks.spawn(async { match leader.run().await {} });
+        let (sessions, own) = mpsc::channel(OWN_SESSIONS);
+        if let Some(incoming) = peering.incoming(Protocol::Session) {
+            let directions = directions(peering.clone());
+            let dispatcher = Dispatcher::new(Seat::of(&consensus), contacts.clone(), directions);
+            tasks.spawn(async { match dispatcher.run(incoming, own).await {} });
+        }
+        let tasks = Arc::new(Mutex::new(tasks));
+        Ok(Self { consensus, peering, contacts, sessions, tasks })
     }
 
     /// This node.
@@ -97,6 +130,25 @@ impl Manager {
     /// The cluster's time.
     pub fn now(&self) -> Timestamp {
         self.consensus.now()
+    }
+
+    /// What this node hears of the others; `None` unless it leads.
+    pub fn hearing(&self) -> Option<Hearing> {
+        self.contacts.term()?;
+        let voters = self.consensus.leadership().borrow().voters.clone();
+        let heard = self.contacts.heard(self.consensus.node(), voters);
+        Some(Hearing { heard, vitals: self.contacts.vitals() })
+    }
+
+    /// A connection for the session of this board's own agent, which needs no network. Whether
+    /// this board leads the session itself will say.
+    pub fn session(&self) -> io::Result<DuplexStream> {
+        let (near, far) = tokio::io::duplex(OWN_SESSION_BYTES);
+        let caller = Caller { node: self.consensus.node(), stream: far };
+        match self.sessions.try_send(caller) {
+            Ok(()) => Ok(near),
+            Err(_) => Err(io::ErrorKind::ConnectionRefused.into()),
+        }
     }
 
     /// Proposes commands, from whichever board. Each has an outcome of its own. Without a quorum
@@ -133,11 +185,7 @@ impl Manager {
     }
 
     /// Opens a conversation with another board.
-    pub async fn open(
-        &self,
-        node: NodeId,
-        protocol: Protocol,
-    ) -> Result<PeerStream, ConnectError> {
+    pub async fn open(&self, node: NodeId, protocol: Protocol) -> Result<PeerStream, ConnectError> {
         self.peering.connect_to(node, protocol).await
     }
 
@@ -196,6 +244,15 @@ fn consensus_config(config: ManagerConfig, peering: &Peering) -> ConsensusConfig
         managers: Arc::new(move || managers(&managing)),
         wall_clock: Arc::new(move || dating.clock().now()),
     }
+}
+
+/// Whom a node without a session is sent to, as far as peering knows.
+fn directions(peering: Peering) -> Directions {
+    Arc::new(move || {
+        let directory = peering.directory();
+        let leader: Option<Peer> = directory.leader().map(|leader| directory.peer(leader));
+        (leader, directory.managers())
+    })
 }
 
 /// The managers that peering knows, the leader first.

@@ -33,5 +33,5 @@ mod leader;
 mod leadership;
 mod seat;
 
-pub use handle::{FoundingError, Manager, ManagerConfig};
+pub use handle::{FoundingError, Hearing, Manager, ManagerConfig};
 pub use leadership::Leadership;

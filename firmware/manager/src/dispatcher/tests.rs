@@ -23,8 +23,8 @@ const SOON: Duration = Duration::from_secs(5);
 struct Board {
     bench: Bench,
     contacts: Contacts,
-    remote: mpsc::Sender<Caller<DuplexStream>>,
-    _local: mpsc::Sender<Caller<DuplexStream>>,
+    callers: mpsc::Sender<Caller<DuplexStream>>,
+    _remote: mpsc::Sender<bramble_peering::PeerStream>,
     running: Vec<JoinHandle<()>>,
 }
 
@@ -48,21 +48,21 @@ fn board(nodes: u128) -> Board {
         (Some(leader.clone()), vec![leader])
     });
     let dispatcher = Dispatcher::new(bench.seat.clone(), contacts.clone(), directions);
-    let (remote, remote_receiver) = mpsc::channel(8);
-    let (local, local_receiver) = mpsc::channel(8);
+    let (_remote, remote_receiver) = mpsc::channel(8);
+    let (callers, local_receiver) = mpsc::channel(8);
     let leader = Leader::new(bench.seat.clone(), contacts.clone());
     let running = vec![
         tokio::spawn(async { match dispatcher.run(remote_receiver, local_receiver).await {} }),
         tokio::spawn(async { match leader.run().await {} }),
     ];
-    Board { bench, contacts, remote, _local: local, running }
+    Board { bench, contacts, callers, _remote, running }
 }
 
 impl Board {
     async fn call(&self, number: u128, instance: u128, description: NodeDescription) -> Node {
         let (near, far) = tokio::io::duplex(256 * 1024);
         let caller = Caller { node: id(number), stream: far };
-        assert!(self.remote.send(caller).await.is_ok(), "the dispatcher runs");
+        assert!(self.callers.send(caller).await.is_ok(), "the dispatcher runs");
         let (sender, receiver) = node_side(near);
         let mut node = Node { sender, receiver };
         node.send(NodeMessage::Hello(Hello { instance, description })).await;
@@ -347,7 +347,7 @@ async fn the_managers_are_told_when_they_change() {
 async fn a_connection_that_says_nothing_sensible_is_dropped() {
     let board = board(1);
     let (near, far) = tokio::io::duplex(1024);
-    assert!(board.remote.send(Caller { node: id(1), stream: far }).await.is_ok());
+    assert!(board.callers.send(Caller { node: id(1), stream: far }).await.is_ok());
     let (mut sender, mut receiver) = node_side(near);
     sender.send(NodeMessage::Leaving).await.expect("sends");
     let ended = timeout(SOON, receiver.receive()).await.expect("in time");
