@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     convert::Infallible,
-    io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,59 +12,20 @@ use bramble_cluster::{
     Version,
 };
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
 use crate::{
-    AdmissionRequest, Clock, ClusterKey, ConnectError, Directory, Discovery, Identity,
-    IdentityError, Instance, JoinError, JoinToken, Member, Membership, MembershipError, Neighbours,
-    PeerStream, PeeringConfig, Problem, Protocol, Situation, StoreError,
+    AdmissionRequest, Clock, ClusterKey, ConnectError, Directory, Instance, JoinError, JoinToken,
+    Member, Membership, MembershipError, Neighbours, PeerStream, Problem, Protocol, Situation,
     authority::{self, Authority, AuthorityError, CERTIFICATE_LIFETIME, Subject},
     dial::Dialer,
     doors::Doors,
-    gate::Gate,
     identity,
     join::{self, Introduction, desk::Desk},
-    listen::Listener,
-    mdns::Mdns,
     portrait::Portrait,
-    presence::Presence,
-    problems::Problems,
-    renewal::Renewal,
-    store,
-    trust::Trust,
 };
-
-/// How many neighbours may be doubted at a time.
-const DOUBTS: usize = 64;
-
-/// Peering could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Its directory cannot be used.
-    #[error("cannot use peering's directory")]
-    Directory(#[source] StoreError),
-    /// The identity cannot be loaded.
-    #[error("this board has no identity")]
-    Identity(#[source] IdentityError),
-    /// The membership cannot be loaded.
-    #[error("this board's membership cannot be used")]
-    Membership(#[source] MembershipError),
-    /// The port is taken, or the address is not ours.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The operating system has no randomness.
-    #[error("the operating system gives no random numbers")]
-    Randomness,
-}
 
 /// A board could not found a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -106,103 +66,33 @@ impl Place {
 
 /// Finds, trusts and talks to other boards. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
-pub struct Peering(Arc<Parts>);
+pub struct Peering(pub(crate) Arc<Parts>);
 
+/// What a running peering consists of.
 #[derive(Debug)]
-struct Parts {
-    dialer: Dialer,
-    desk: Arc<Desk>,
-    doors: Arc<Doors>,
-    portrait: Portrait,
-    key: Option<ClusterKey>,
-    situation: watch::Sender<Situation>,
-    is_manager: watch::Sender<bool>,
-    neighbours: watch::Receiver<Arc<Neighbours>>,
-    doubts: mpsc::Sender<NodeId>,
-    farewell: mpsc::Sender<oneshot::Sender<()>>,
-    tasks: Mutex<JoinSet<Infallible>>,
-    has_mdns: bool,
+pub(crate) struct Parts {
+    pub(crate) dialer: Dialer,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) doors: Arc<Doors>,
+    pub(crate) portrait: Portrait,
+    pub(crate) key: Option<ClusterKey>,
+    pub(crate) situation: watch::Sender<Situation>,
+    pub(crate) is_manager: watch::Sender<bool>,
+    pub(crate) finding: Finding,
+    pub(crate) tasks: Mutex<JoinSet<Infallible>>,
+}
+
+/// The way to and from mDNS. Without mDNS, nobody is found and nobody listens.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    pub(crate) neighbours: watch::Receiver<Arc<Neighbours>>,
+    pub(crate) doubts: mpsc::Sender<NodeId>,
+    pub(crate) farewell: mpsc::Sender<oneshot::Sender<()>>,
+    /// Keeps `neighbours` open, so that whoever waits for a change waits.
+    pub(crate) _open: watch::Sender<Arc<Neighbours>>,
 }
 
 impl Peering {
-    /// Starts: loads or makes the identity, listens, announces this board and looks for others.
-    /// Needs a tokio runtime; runs until [`Peering::shut_down`].
-    pub async fn start(config: PeeringConfig) -> Result<Self, StartError> {
-        let PeeringConfig { directory: kept, listen, cluster_key, discovery, .. } = config;
-        store::create_directory(&kept).map_err(StartError::Directory)?;
-        let identity = Identity::load_or_create(&kept).map_err(StartError::Identity)?;
-        let clock = Clock::load(&kept, config.built_at).map_err(StartError::Directory)?;
-        let trust = Trust::load(&kept, identity, clock).map_err(StartError::Membership)?;
-        let instance = Instance(identity::draw().ok_or(StartError::Randomness)?);
-        let error = |source| StartError::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(error)?;
-        let listen = listener.local_addr().map_err(error)?;
-
-        let directory = Directory::default();
-        if let Some(member) = trust.member() {
-            directory.set_managers(&member.managers);
-        }
-        let (presence, problems) = (Presence::default(), Problems::default());
-        let interfaces = discovery.interfaces();
-        let portrait =
-            Portrait { description: config.description, interfaces, port: listen.port() };
-        let dialer = Dialer { trust, directory, presence, problems, instance, listen };
-        let (is_manager, manages) = watch::channel(false);
-        let Dialer { trust, directory, presence, .. } = dialer.clone();
-        let desk = Arc::new(Desk::new(trust, directory, presence, cluster_key.clone(), manages));
-        let doors = Arc::new(Doors::new());
-        let mut tasks = JoinSet::new();
-        let port = Listener {
-            dialer: dialer.clone(),
-            gate: Gate::default(),
-            doors: doors.clone(),
-            desk: desk.clone(),
-        };
-        tasks.spawn(port.run(listener));
-        let renewal =
-            Renewal { dialer: dialer.clone(), desk: desk.clone(), portrait: portrait.clone() };
-        tasks.spawn(renewal.run());
-
-        let (situation, situations) = watch::channel(Situation::default());
-        let (neighbour_sender, neighbours) = watch::channel(Arc::default());
-        let (doubts, doubted) = mpsc::channel(DOUBTS);
-        let (farewell, farewells) = mpsc::channel(1);
-        let has_mdns = matches!(discovery, Discovery::Mdns(_));
-        if let Discovery::Mdns(interfaces) = discovery {
-            let Dialer { trust, directory, problems, .. } = dialer.clone();
-            let mdns = Mdns {
-                interfaces,
-                listen,
-                tag: cluster_key.as_ref().map(ClusterKey::tag),
-                instance,
-                trust,
-                directory,
-                problems,
-                situation: situations,
-                neighbours: neighbour_sender,
-                doubts: doubted,
-                farewell: farewells,
-            };
-            tasks.spawn(mdns.run());
-        }
-        let tasks = Mutex::new(tasks);
-        let key = cluster_key;
-        Ok(Self(Arc::new(Parts {
-            dialer,
-            desk,
-            doors,
-            portrait,
-            key,
-            situation,
-            is_manager,
-            neighbours,
-            doubts,
-            farewell,
-            tasks,
-            has_mdns,
-        })))
-    }
-
     /// Which node this board is, in whatever cluster.
     pub fn node_id(&self) -> NodeId {
         self.0.dialer.trust.node()
@@ -240,13 +130,13 @@ impl Peering {
 
     /// The boards with our cluster key, or of our cluster, that mDNS found. Hints, not truth.
     pub fn neighbours(&self) -> watch::Receiver<Arc<Neighbours>> {
-        self.0.neighbours.clone()
+        self.0.finding.neighbours.clone()
     }
 
     /// A neighbour that should answer does not: asks it by mDNS whether it is still there, and
     /// forgets it if it says nothing within two seconds.
     pub fn doubt(&self, node: NodeId) {
-        let _ = self.0.doubts.try_send(node);
+        let _ = self.0.finding.doubts.try_send(node);
     }
 
     /// Joins the cluster of this neighbour by the cluster key.
@@ -300,8 +190,12 @@ impl Peering {
     }
 
     async fn ask(&self, introduction: Introduction, peer: Peer) -> Result<Place, JoinError> {
-        let trust = &self.0.dialer.trust;
-        join::ask(trust, &introduction, &self.description(), peer).await.map(Place)
+        let Dialer { trust, problems, .. } = &self.0.dialer;
+        let asked = join::ask(trust, &introduction, &self.description(), peer).await;
+        if let Err(error) = &asked {
+            problems.report(Problem::from_join(error));
+        }
+        asked.map(Place)
     }
 
     /// Draws up a new cluster with this board as its founder. Nothing is changed or kept yet: put
@@ -401,12 +295,6 @@ impl Peering {
         self.0.dialer.directory.clone()
     }
 
-    /// Keeps who manages now, so that this board finds the cluster after a restart without mDNS.
-    /// Writes only if that changed.
-    pub fn remember_managers(&self) -> Result<(), MembershipError> {
-        self.0.dialer.trust.remember_managers(self.0.dialer.directory.managers())
-    }
-
     /// Opens a conversation with a member; all addresses known of it are tried.
     pub async fn connect(
         &self,
@@ -452,7 +340,7 @@ impl Peering {
     /// Says farewell by mDNS, keeps the time and ends everything.
     pub async fn shut_down(&self) {
         let (done, said) = oneshot::channel();
-        if self.0.has_mdns && self.0.farewell.try_send(done).is_ok() {
+        if self.0.finding.farewell.try_send(done).is_ok() {
             let _ = said.await;
         }
         if let Err(error) = self.clock().save() {

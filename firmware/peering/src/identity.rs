@@ -76,12 +76,6 @@ impl Identity {
         Self::new(id, private_key).ok_or(IdentityError::Damaged { path })
     }
 
-    /// Forgets the identity in `directory`: at its next start this is a new board. What a removed
-    /// node does before it joins again.
-    pub fn forget(directory: &Path) -> Result<(), IdentityError> {
-        store::remove(&directory.join(FILE)).map_err(IdentityError::Store)
-    }
-
     fn new(id: NodeId, private_key: Vec<u8>) -> Option<Self> {
         let pair = Ed25519KeyPair::from_pkcs8(&private_key).ok()?;
         Some(Self { id, private_key, pair })
@@ -138,6 +132,12 @@ impl rcgen::PublicKeyData for PublicKey {
     }
 }
 
+/// Gives up the identity kept in `directory`: at its next start this is a new board, without a
+/// cluster. What a removed node does before it joins again; wipe its log too.
+pub fn forget_identity(directory: &Path) -> Result<(), IdentityError> {
+    store::remove(&directory.join(FILE)).map_err(IdentityError::Store)
+}
+
 /// 128 random bits; `None` if the operating system has none.
 pub(crate) fn draw() -> Option<u128> {
     let mut bytes = [0; 16];
@@ -164,7 +164,7 @@ mod tests {
         let second = Identity::load_or_create(directory.path())?;
         assert_eq!(first.id(), second.id());
         assert_eq!(first.public_key(), second.public_key());
-        Identity::forget(directory.path())?;
+        forget_identity(directory.path())?;
         let third = Identity::load_or_create(directory.path())?;
         assert_ne!(first.id(), third.id());
         assert_ne!(first.public_key(), third.public_key());

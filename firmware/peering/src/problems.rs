@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use tokio::sync::watch;
 
-use crate::Refusal;
+use crate::{JoinError, JoinRefusal, Refusal};
 
 /// What a person must know and nobody here can mend.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -36,6 +36,13 @@ impl Problem {
             Refusal::Removed => Some(Self::Removed),
             Refusal::SameIdentity { address } => Some(Self::SameIdentity { address: *address }),
             Refusal::NotServed | Refusal::Busy => None,
+        }
+    }
+
+    pub(crate) const fn from_join(error: &JoinError) -> Option<Self> {
+        match error {
+            JoinError::Refused { refusal: JoinRefusal::Removed, .. } => Some(Self::Removed),
+            _ => None,
         }
     }
 }

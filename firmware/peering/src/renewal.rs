@@ -16,6 +16,7 @@ use crate::{
         desk::{Admission, Desk},
     },
     portrait::Portrait,
+    problems::Problem,
 };
 
 /// How long to wait after nobody renewed it.
@@ -58,6 +59,7 @@ impl Renewal {
                 Duration::ZERO
             }
             Err(error) => {
+                self.dialer.problems.report(Problem::from_join(&error));
                 let error = error.to_string();
                 tracing::warn!(error, "this board's certificate cannot be renewed yet");
                 retry_after(certificate.not_after, now)

@@ -69,15 +69,25 @@ impl Trust {
         clock: Clock,
     ) -> Result<Self, MembershipError> {
         let file = MembershipFile::new(directory);
-        let member = file.load().map_err(MembershipError::Store)?;
+        let loaded = file.load();
         let (membership, _) = watch::channel(Membership::Seeking);
         let provider = Arc::new(ring::default_provider());
         let servers = Mutex::new(None);
         let trust = Self(Arc::new(Inner { identity, clock, file, provider, membership, servers }));
-        if let Some(member) = member {
-            // It may have run out while the board was off: then it serves to ask for the next.
-            trust.check(&member, Expiry::Forgiven)?;
-            trust.install(member)?;
+        // One that ran out while the board was off still serves to ask for the next. One that is
+        // damaged, or of an identity that was given up, is forgotten: the key lets the board in again.
+        let usable = match loaded {
+            Ok(None) => return Ok(trust),
+            Ok(Some(member)) => trust.check(&member, Expiry::Forgiven).map(|_| member),
+            Err(error @ StoreError::Damaged { .. }) => Err(MembershipError::Store(error)),
+            Err(error) => return Err(MembershipError::Store(error)),
+        };
+        match usable {
+            Ok(member) => trust.install(member)?,
+            Err(error) => {
+                tracing::error!(%error, "this board's membership is of no use: it seeks again");
+                trust.0.file.remove().map_err(MembershipError::Store)?;
+            }
         }
         Ok(trust)
     }
@@ -118,10 +128,18 @@ impl Trust {
         self.install(member)
     }
 
-    /// Keeps who manages, for the next start. Writes only if that changed.
+    /// Keeps who manages, for the next start. Writes only if one came or went, or is nowhere where
+    /// it was: the order in which addresses answer changes all the time.
     pub(crate) fn remember_managers(&self, managers: Vec<Peer>) -> Result<(), MembershipError> {
         let Some(member) = self.member() else { return Ok(()) };
-        if managers.is_empty() || member.managers == managers {
+        let is_known = |now: &Peer| {
+            member.managers.iter().any(|then| {
+                let is_there = then.addresses.iter().any(|there| now.addresses.contains(there));
+                then.id == now.id && (is_there || now.addresses.is_empty())
+            })
+        };
+        let is_same = managers.len() == member.managers.len() && managers.iter().all(is_known);
+        if managers.is_empty() || is_same {
             return Ok(());
         }
         let member = Member { managers, ..Member::clone(&member) };

@@ -233,3 +233,47 @@ async fn whoever_leaves_may_join_again() -> anyhow::Result<()> {
     manager.peering().set_situation(Situation::default());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_damaged_membership_is_sought_anew_under_the_same_identity() -> anyhow::Result<()> {
+    let manager = Manager::found(Some(KEY)).await?;
+    let board = manager.joined_by(KEY).await?;
+    let id = board.id();
+    let directory = board.off().await;
+    std::fs::write(directory.path().join("membership"), b"scribble")?;
+    let board = Board::on(directory, Some(KEY)).await?;
+    assert_eq!((board.id(), board.is_member()), (id, false));
+    board.peering.join(&manager.peer()).await?;
+
+    // A board that gives its identity up is another one, and no member.
+    let directory = board.off().await;
+    bramble_peering::forget_identity(directory.path())?;
+    let board = Board::on(directory, Some(KEY)).await?;
+    assert!(board.id() != id && !board.is_member());
+    board.peering.join(&manager.peer()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_manages_is_kept_and_written_only_when_it_changes() -> anyhow::Result<()> {
+    let manager = Manager::found(Some(KEY)).await?;
+    let board = manager.joined_by(KEY).await?;
+    let file = board.directory.path().join("membership");
+    let before = std::fs::metadata(&file)?.modified()?;
+    let directory = board.peering.directory();
+    // Other addresses answer, hints come: nothing that matters.
+    directory.confirm(manager.board.id(), "10.0.0.9:7420".parse()?);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(std::fs::metadata(&file)?.modified()?, before);
+    let other = Peer { id: NodeId::from_random(9), addresses: vec!["10.0.0.7:7420".parse()?] };
+    directory.set_managers(&[manager.peer(), other.clone()]);
+    soon("the change to be written", async {
+        while std::fs::metadata(&file).and_then(|data| data.modified()).ok() == Some(before) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let board = Board::on(board.off().await, Some(KEY)).await?;
+    assert!(board.peering.directory().managers().contains(&other));
+    Ok(())
+}
