@@ -1,2 +1,4 @@
 //! The tests that are wider than one crate: the shape of the source tree, simulations, consensus
 //! under faults, real clusters of virtual boards.
+
+pub mod simulation;
