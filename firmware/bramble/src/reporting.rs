@@ -1,0 +1,77 @@
+//! Telemetry's wiring: what the reporter reads, and where it reports to.
+
+use std::convert::Infallible;
+
+use anyhow::{Context, Result};
+use bramble_agent::Agent;
+use bramble_cluster::NodeId;
+use bramble_manager::Manager;
+use bramble_peering::{Membership, Peering};
+use bramble_telemetry::{BoardReport, BrokerConfig, Reporter, Sources};
+use tokio::sync::{oneshot, watch};
+
+use crate::config::MqttConfig;
+
+/// Reports for ever. Dropping it is the goodbye.
+///
+/// # Errors
+/// If the settings cannot be used.
+pub async fn run(
+    mqtt: MqttConfig,
+    manager: Manager,
+    agent: Agent,
+    peering: Peering,
+) -> Result<Infallible> {
+    let broker = BrokerConfig {
+        url: mqtt.url,
+        username: mqtt.username,
+        password: mqtt.password,
+        ca: mqtt.ca,
+    };
+    let (leader, watched) = watch::channel(None);
+    let follow = follow_leader(manager.clone(), leader);
+    let sources = Sources {
+        node: peering.node_id(),
+        state: manager.state(),
+        leader: watched,
+        board: Box::new(move || report(&manager, &agent, &peering)),
+    };
+    let (_never, goodbye) = oneshot::channel::<Infallible>();
+    tokio::select! {
+        ended = Reporter::new(broker, sources).run(goodbye) => {
+            ended.context("telemetry has ended")?;
+            anyhow::bail!("telemetry has ended")
+        }
+        ended = follow => ended,
+    }
+}
+
+/// Repeats who leads, as the reporter needs no more of the leadership.
+async fn follow_leader(
+    manager: Manager,
+    leader: watch::Sender<Option<NodeId>>,
+) -> Result<Infallible> {
+    let mut leadership = manager.leadership();
+    loop {
+        let known = leadership.borrow_and_update().leader;
+        leader.send_if_modified(|told| std::mem::replace(told, known) != known);
+        leadership.changed().await.context("the manager has ended")?;
+    }
+}
+
+fn report(manager: &Manager, agent: &Agent, peering: &Peering) -> BoardReport {
+    let leadership = manager.leadership().borrow().clone();
+    let role = match *peering.membership().borrow() {
+        Membership::Seeking => "seeking",
+        Membership::Member(_) if leadership.is_leader_here => "leader",
+        Membership::Member(_) if leadership.is_voter(peering.node_id()) => "manager",
+        Membership::Member(_) => "worker",
+    };
+    BoardReport {
+        hostname: peering.description().hostname,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        role,
+        tasks_running: agent.running(),
+        vitals: agent.vitals(),
+    }
+}
