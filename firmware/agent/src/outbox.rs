@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bramble_cluster::{TaskId, TaskReport, TaskState};
+use bramble_cluster::{TaskId, TaskReport, TaskState, limits};
 use tokio::sync::Notify;
 
 /// A task that passes through a state in less time than this never costs a log entry for it.
@@ -116,7 +116,7 @@ impl Waiting {
         let sequence = self.sequence + 1;
         let mut due = Vec::new();
         for report in self.reports.values_mut() {
-            if report.send_at() <= now {
+            if report.send_at() <= now && due.len() < limits::REPORTS {
                 report.sent = Some(Sent { sequence, at: now });
                 due.push(report.report.clone());
             }

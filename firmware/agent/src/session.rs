@@ -43,6 +43,13 @@ pub struct Managers {
     pub peers: Vec<Peer>,
 }
 
+/// All images of this board, as of their store's change of this number.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listing {
+    pub(crate) number: u64,
+    pub(crate) images: Arc<Vec<Image>>,
+}
+
 /// The node's end of its session, with all that goes in and comes out.
 pub(crate) struct Session {
     pub(crate) dial: Dial,
@@ -52,7 +59,9 @@ pub(crate) struct Session {
     pub(crate) outbox: Outbox,
     pub(crate) orders: Orders,
     pub(crate) description: watch::Receiver<NodeDescription>,
-    pub(crate) images: watch::Receiver<Arc<Vec<Image>>>,
+    pub(crate) images: watch::Receiver<Listing>,
+    /// The number of the last listing that a quorum has.
+    pub(crate) listed: watch::Sender<u64>,
     pub(crate) vitals: watch::Receiver<Vitals>,
     pub(crate) is_leaving: watch::Receiver<bool>,
 }

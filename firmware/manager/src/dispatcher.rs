@@ -13,7 +13,7 @@ use bramble_cluster::{ClusterState, NodeId, Peer};
 use bramble_peering::PeerStream;
 use tokio::{io::DuplexStream, sync::mpsc, task::JoinSet};
 
-pub(crate) use self::batch::Batch;
+pub(crate) use self::batch::{Batch, Taken};
 use crate::{contacts::Contacts, seat::Seat};
 
 /// Sessions, and questions for the leader, at the same time. One of each of the most nodes that a

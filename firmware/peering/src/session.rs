@@ -43,7 +43,12 @@ pub enum NodeMessage {
         reports: Vec<TaskReport>,
     },
     /// All images that the node holds; replaces what it said before.
-    Images(Vec<Image>),
+    Images {
+        /// Chosen by the node; the answer repeats it.
+        sequence: u64,
+        /// Their `holders` are ignored.
+        images: Vec<Image>,
+    },
     /// What the node says of itself has changed (a new address, for one).
     Describe(NodeDescription),
     /// The board is about to go: start its tasks elsewhere first.
@@ -95,6 +100,11 @@ pub enum LeaderMessage {
     },
     /// The managers have changed.
     Managers(Vec<Peer>),
+    /// The node's images are in the log of a quorum.
+    ImagesTaken {
+        /// The number of the message.
+        sequence: u64,
+    },
 }
 
 /// What a node learns when its session opens.

@@ -79,6 +79,19 @@ fn tasks_that_the_cluster_forgot_are_not_reported() {
     assert_eq!(outbox.collect(now).map(|(_, reports)| reports.len()), Some(1));
 }
 
+#[test]
+fn no_message_holds_more_reports_than_the_cluster_takes_at_once() {
+    let outbox = Outbox::default();
+    let now = Instant::now();
+    let count = limits::REPORTS + 7;
+    for id in 0..count {
+        outbox.put(report(id as u128, TaskState::Running), now);
+    }
+    let sizes: Vec<usize> =
+        std::iter::from_fn(|| outbox.collect(now)).map(|(_, reports)| reports.len()).collect();
+    assert_eq!(sizes, [limits::REPORTS, 7]);
+}
+
 #[tokio::test]
 async fn putting_a_report_in_wakes_the_session() {
     let outbox = Outbox::default();

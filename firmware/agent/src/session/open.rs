@@ -9,7 +9,7 @@ use bramble_peering::session::{
 use bramble_planner::timing::HEARTBEAT;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use super::{Found, Search, Session, search::learn};
+use super::{Found, Listing, Search, Session, search::learn};
 
 /// Without an answer to a heartbeat for this long, other managers are asked as well.
 const UNANSWERED: Duration = Duration::from_millis(500);
@@ -151,6 +151,13 @@ impl<'a> Open<'a> {
             LeaderMessage::HeartbeatAnswer { number, now, quorum_age } => {
                 self.answered(number, now, quorum_age);
             }
+            LeaderMessage::ImagesTaken { sequence } => {
+                self.session.listed.send_if_modified(|listed| {
+                    let is_newer = sequence > *listed;
+                    *listed = (*listed).max(sequence);
+                    is_newer
+                });
+            }
             LeaderMessage::Managers(managers) => learn(&self.session.managers, None, managers),
             LeaderMessage::NotLeader { leader, managers } => {
                 learn(&self.session.managers, leader, managers);
@@ -213,8 +220,8 @@ impl<'a> Open<'a> {
     }
 
     async fn tell_images(&mut self) -> Result<(), Ended> {
-        let images = self.session.images.borrow_and_update().clone();
-        self.send(NodeMessage::Images(images.to_vec())).await
+        let Listing { number, images } = self.session.images.borrow_and_update().clone();
+        self.send(NodeMessage::Images { sequence: number, images: images.to_vec() }).await
     }
 
     async fn leave(&mut self) -> Result<(), Ended> {

@@ -40,7 +40,8 @@ struct World {
     orders: Orders,
     managers: watch::Sender<Managers>,
     is_leaving: watch::Sender<bool>,
-    images: watch::Sender<Arc<Vec<Image>>>,
+    images: watch::Sender<Listing>,
+    listed: watch::Receiver<u64>,
     running: JoinHandle<Infallible>,
     _run: tempfile::TempDir,
     _senders: (watch::Sender<NodeDescription>, watch::Sender<Vitals>),
@@ -86,7 +87,8 @@ fn world(count: u128, dead: u128) -> World {
         watch::Sender::new(Managers { leader: None, peers: (1..=count).map(peer).collect() });
     let (description_sender, description) = watch::channel(NodeDescription::default());
     let (vitals_sender, vitals) = watch::channel(Vitals::default());
-    let (images, images_receiver) = watch::channel(Arc::new(Vec::new()));
+    let (images, images_receiver) = watch::channel(Listing::default());
+    let (listed_sender, listed) = watch::channel(0);
     let (leaving, is_leaving) = watch::channel(false);
     let session = Session {
         dial,
@@ -96,6 +98,7 @@ fn world(count: u128, dead: u128) -> World {
         orders: orders.clone(),
         description,
         images: images_receiver,
+        listed: listed_sender,
         vitals,
         is_leaving,
     };
@@ -106,6 +109,7 @@ fn world(count: u128, dead: u128) -> World {
         managers,
         is_leaving: leaving,
         images,
+        listed,
         running: tokio::spawn(session.run()),
         _run: run,
         _senders: (description_sender, vitals_sender),
@@ -364,7 +368,7 @@ async fn a_board_that_leaves_says_so_to_every_leader() {
 async fn images_are_told_at_the_start_and_whenever_they_change() {
     let mut world = world(1, 99);
     let mut leading = world.welcomed(1, 1).await;
-    while leading.receive().await != NodeMessage::Images(Vec::new()) {}
+    while leading.receive().await != (NodeMessage::Images { sequence: 0, images: Vec::new() }) {}
     let image = Image {
         digest: bramble_cluster::Digest::from_bytes([1; 32]),
         names: ["whoami".to_owned()].into(),
@@ -372,6 +376,13 @@ async fn images_are_told_at_the_start_and_whenever_they_change() {
         named_at: Timestamp::default(),
         holders: [].into(),
     };
-    world.images.send_replace(Arc::new(vec![image.clone()]));
-    while leading.receive().await != NodeMessage::Images(vec![image.clone()]) {}
+    let images = vec![image];
+    world.images.send_replace(Listing { number: 3, images: Arc::new(images.clone()) });
+    while leading.receive().await != (NodeMessage::Images { sequence: 3, images: images.clone() }) {
+    }
+    leading.send(LeaderMessage::ImagesTaken { sequence: 3 }).await;
+    timeout(SOON, world.listed.wait_for(|listed| *listed == 3))
+        .await
+        .expect("in time")
+        .expect("open");
 }

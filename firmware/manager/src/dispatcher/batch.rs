@@ -22,7 +22,14 @@ const PROPOSAL: Duration = Duration::from_secs(5);
 pub(crate) struct Batch {
     pub(crate) commands: Vec<Command>,
     /// Whom to tell, and what, once a quorum has them.
-    pub(crate) taken: Option<(mpsc::Sender<u64>, u64)>,
+    pub(crate) taken: Option<(mpsc::Sender<Taken>, Taken)>,
+}
+
+/// What a quorum has of what a node said, by the node's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Reports(u64),
+    Images(u64),
 }
 
 /// Proposes what comes in.
@@ -46,15 +53,15 @@ pub(super) async fn run(seat: Seat, mut batches: mpsc::Receiver<Batch>) -> Infal
     }
 }
 
-async fn propose(seat: &Seat, commands: Vec<Command>, taken: Vec<(mpsc::Sender<u64>, u64)>) {
+async fn propose(seat: &Seat, commands: Vec<Command>, taken: Vec<(mpsc::Sender<Taken>, Taken)>) {
     match timeout(PROPOSAL, (seat.propose)(commands)).await {
         Ok(Ok(outcomes)) => {
             for rejection in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
                 tracing::debug!(%rejection, "what a node said was rejected");
             }
-            for (session, number) in taken {
-                // A session that is full or gone says its reports again.
-                let _ = session.try_send(number);
+            for (session, what) in taken {
+                // A session that is full or gone says it again.
+                let _ = session.try_send(what);
             }
         }
         Ok(Err(error)) => tracing::debug!(%error, "what nodes said could not be proposed"),

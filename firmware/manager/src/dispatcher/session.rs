@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Batch, Caller, Desk, managers, peer};
+use super::{Batch, Caller, Desk, Taken, managers, peer};
 use crate::contacts::OpenContact;
 
 /// A node says hello within this time of its connection.
@@ -47,8 +47,8 @@ struct Session {
     receiver: Receiver<NodeMessage>,
     contact: OpenContact,
     replaced: oneshot::Receiver<()>,
-    taken: mpsc::Receiver<u64>,
-    taken_sender: mpsc::Sender<u64>,
+    taken: mpsc::Receiver<Taken>,
+    taken_sender: mpsc::Sender<Taken>,
     /// What the node was told last.
     assignment: Arc<Assignment>,
     managers: Vec<Peer>,
@@ -59,7 +59,7 @@ enum Event {
     Received(Result<Option<NodeMessage>, SessionError>),
     StateChanged,
     LeadershipChanged,
-    Taken(u64),
+    Taken(Taken),
     Replaced,
     Silent,
 }
@@ -189,8 +189,11 @@ impl Session {
                 Event::Received(Err(error)) => return Err(over(error)),
                 Event::StateChanged => self.state_changed().await?,
                 Event::LeadershipChanged => self.leadership_changed().await?,
-                Event::Taken(sequence) => {
+                Event::Taken(Taken::Reports(sequence)) => {
                     self.send(LeaderMessage::ReportsTaken { sequence }).await?;
+                }
+                Event::Taken(Taken::Images(sequence)) => {
+                    self.send(LeaderMessage::ImagesTaken { sequence }).await?;
                 }
                 Event::Replaced => {
                     // The end of the leadership has the same effect, and may be seen here first.
@@ -209,7 +212,7 @@ impl Session {
             message = self.receiver.receive() => Event::Received(message),
             Ok(()) = seat.state.changed() => Event::StateChanged,
             Ok(()) = seat.leadership.changed() => Event::LeadershipChanged,
-            Some(sequence) = self.taken.recv() => Event::Taken(sequence),
+            Some(taken) = self.taken.recv() => Event::Taken(taken),
             _ = &mut self.replaced => Event::Replaced,
             () = sleep_until(self.silent_at) => Event::Silent,
         }
@@ -231,9 +234,9 @@ impl Session {
                 self.contact.heard(now, None);
                 self.report(sequence, reports).await?;
             }
-            NodeMessage::Images(images) => {
+            NodeMessage::Images { sequence, images } => {
                 let state = self.desk.seat.state();
-                self.report_images(&state, images).await?;
+                self.report_images(&state, sequence, images).await?;
             }
             NodeMessage::Describe(description) => {
                 let state = self.desk.seat.state();
@@ -293,7 +296,7 @@ impl Session {
 
     async fn report(&mut self, sequence: u64, reports: Vec<TaskReport>) -> Result<(), Over> {
         let command = Command::ReportTasks { node: self.node, reports };
-        let taken = Some((self.taken_sender.clone(), sequence));
+        let taken = Some((self.taken_sender.clone(), Taken::Reports(sequence)));
         self.change(Batch { commands: vec![command], taken }).await
     }
 
@@ -312,13 +315,15 @@ impl Session {
     async fn report_images(
         &mut self,
         state: &ClusterState,
+        sequence: u64,
         images: Vec<Image>,
     ) -> Result<(), Over> {
         if holds_exactly(state, self.node, &images) {
-            return Ok(());
+            return self.send(LeaderMessage::ImagesTaken { sequence }).await;
         }
         let command = Command::ReportImages { node: self.node, images };
-        self.change(Batch { commands: vec![command], taken: None }).await
+        let taken = Some((self.taken_sender.clone(), Taken::Images(sequence)));
+        self.change(Batch { commands: vec![command], taken }).await
     }
 
     async fn change(&mut self, batch: Batch) -> Result<(), Over> {

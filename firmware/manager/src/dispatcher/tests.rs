@@ -317,13 +317,14 @@ async fn what_a_node_says_of_itself_and_its_images_is_written_down_once() {
         holders: [].into(),
         named_at: Timestamp::from_millis(5),
     };
-    node.send(NodeMessage::Images(vec![image.clone()])).await;
+    node.send(NodeMessage::Images { sequence: 7, images: vec![image.clone()] }).await;
+    while node.receive().await != (LeaderMessage::ImagesTaken { sequence: 7 }) {}
     let is_named =
         |state: &Arc<ClusterState>| state.image_by_name("docker.io/library/whoami:2").is_some();
     board.bench.until("reported", is_named).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
     let before = board.bench.entries().len();
-    node.send(NodeMessage::Images(vec![image])).await;
+    node.send(NodeMessage::Images { sequence: 8, images: vec![image] }).await;
+    while node.receive().await != (LeaderMessage::ImagesTaken { sequence: 8 }) {}
     let same = NodeDescription { hostname: "new".to_owned(), ..description(1) };
     node.send(NodeMessage::Describe(same)).await;
     tokio::time::sleep(Duration::from_millis(100)).await;

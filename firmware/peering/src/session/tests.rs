@@ -35,7 +35,8 @@ fn the_wire_format_is_frozen() {
     );
     assert_eq!(encoded(NodeMessage::Heartbeat { number: 300, vitals: None }), "0001ac0200");
     assert_eq!(encoded(NodeMessage::Reports { sequence: 1, reports: Vec::new() }), "00020100");
-    assert_eq!(encoded(NodeMessage::Images(Vec::new())), "000300");
+    let images = NodeMessage::Images { sequence: 2, images: Vec::new() };
+    assert_eq!(encoded(images), "00030200");
     assert_eq!(encoded(NodeMessage::Leaving), "0005");
     assert_eq!(
         encoded(LeaderMessage::Welcome(Welcome {
@@ -66,6 +67,7 @@ fn the_wire_format_is_frozen() {
         "0005010200c08db701"
     );
     assert_eq!(encoded(LeaderMessage::Managers(Vec::new())), "000600");
+    assert_eq!(encoded(LeaderMessage::ImagesTaken { sequence: 4 }), "000704");
 }
 
 #[tokio::test]
