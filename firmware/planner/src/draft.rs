@@ -1,6 +1,6 @@
 //! A plan in the making.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bramble_cluster::{
     ClusterState, Command, DesiredState, Restarts, Service, ServiceId, Slot, Task, TaskCause,
@@ -19,7 +19,7 @@ pub(crate) struct Draft<'a> {
     reasons: Vec<Reason>,
     wake_at: Option<Timestamp>,
     withdrawn: BTreeSet<TaskId>,
-    requests: Vec<Request<'a>>,
+    requests: BTreeMap<(ServiceId, Slot), Request<'a>>,
     creations_left: usize,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Draft<'a> {
             reasons: Vec::new(),
             wake_at: None,
             withdrawn: BTreeSet::new(),
-            requests: Vec::new(),
+            requests: BTreeMap::new(),
             creations_left: limits::TASKS.saturating_sub(state.tasks().len()),
         }
     }
@@ -119,12 +119,21 @@ impl<'a> Draft<'a> {
         self.withdrawn.contains(&id)
     }
 
+    /// Asks for a task in a slot, once: what was asked for first counts, unless it was optional.
     pub(crate) fn request(&mut self, request: Request<'a>) {
-        self.requests.push(request);
+        let key = (request.service.id, request.slot);
+        if !self.is_requested(key.0, key.1) {
+            self.requests.insert(key, request);
+        }
+    }
+
+    /// Whether this plan fills the slot.
+    pub(crate) fn is_requested(&self, service: ServiceId, slot: Slot) -> bool {
+        self.requests.get(&(service, slot)).is_some_and(|request| !request.is_optional)
     }
 
     pub(crate) fn take_requests(&mut self) -> Vec<Request<'a>> {
-        std::mem::take(&mut self.requests)
+        std::mem::take(&mut self.requests).into_values().collect()
     }
 
     /// Whether one more task may be created; says so once if not.

@@ -15,6 +15,8 @@ mod membership;
 mod orchestrator;
 mod scheduler;
 mod view;
+#[cfg(test)]
+mod world;
 
 pub use assignment::assignment;
 pub use cluster::{Contact, Heard, Plan, Reason, Subject, plan_cluster};

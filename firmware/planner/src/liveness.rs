@@ -76,3 +76,6 @@ fn silence(node: &Node, heard: &Heard, now: Timestamp) -> String {
     let whose = if last_heard(node.id, heard).is_some() { "" } else { " by the new leader" };
     format!("not heard of for {}.{} s{whose}", tenths / 10, tenths % 10)
 }
+
+#[cfg(test)]
+mod tests;

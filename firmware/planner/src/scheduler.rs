@@ -24,8 +24,8 @@ use crate::{
 pub(crate) struct Census {
     /// Those that should run.
     pub(crate) claims: Vec<u32>,
-    /// Those that have not ended.
-    pub(crate) alive: Vec<u32>,
+    /// The slots of those that have not ended.
+    pub(crate) alive: Vec<Vec<Slot>>,
     /// Those that failed of late, of the specification that is wanted now.
     pub(crate) failures: Vec<u32>,
 }
@@ -39,12 +39,13 @@ impl Census {
         is_withdrawn: &dyn Fn(TaskId) -> bool,
     ) -> Self {
         let zeros = || vec![0; boards.len()];
-        let mut census = Self { claims: zeros(), alive: zeros(), failures: zeros() };
+        let alive = vec![Vec::new(); boards.len()];
+        let mut census = Self { claims: zeros(), alive, failures: zeros() };
         for task in &group.tasks {
             let Some(index) = task.node.and_then(|node| index_of(boards, node)) else { continue };
             let state = task.status.state;
             if !state.is_terminal() {
-                census.alive[index] += 1;
+                census.alive[index].push(task.slot);
                 let is_claim = task.desired == DesiredState::Running && !is_withdrawn(task.id);
                 census.claims[index] += u32::from(is_claim);
             } else if matches!(state, TaskState::Failed | TaskState::Rejected)
@@ -57,9 +58,9 @@ impl Census {
         census
     }
 
-    fn add(&mut self, index: usize) {
+    fn add(&mut self, index: usize, slot: Slot) {
         self.claims[index] += 1;
-        self.alive[index] += 1;
+        self.alive[index].push(slot);
     }
 }
 
@@ -119,7 +120,7 @@ fn give<'a>(
 ) {
     let place = find(&view.boards, service, &task.spec, task.slot, census);
     if let Some(index) = place {
-        let node = take(view, service, &task.spec, index, census);
+        let node = take(view, service, &task.spec, (index, task.slot), census);
         draft.command(Command::AssignTask { id: task.id, version: task.version, node });
         return;
     }
@@ -147,7 +148,7 @@ fn create<'a>(
         return;
     }
     let id = TaskId::derive(service.id, request.slot.number(), view.state.version().0);
-    let node = place.map(|index| take(view, service, spec, index, census));
+    let node = place.map(|index| take(view, service, spec, (index, request.slot), census));
     draft.command(Command::CreateTask(Box::new(NewTask {
         id,
         service: service.id,
@@ -181,11 +182,11 @@ fn take(
     view: &mut View<'_>,
     service: &Service,
     spec: &TaskSpec,
-    index: usize,
+    (index, slot): (usize, Slot),
     census: &mut Census,
 ) -> NodeId {
     view.boards[index].take(service, &spec.resources);
-    census.add(index);
+    census.add(index, slot);
     view.boards[index].node.id
 }
 
@@ -199,11 +200,11 @@ fn find(
 ) -> Option<usize> {
     if let Slot::Node(node) = slot {
         let index = index_of(boards, node)?;
-        return is_fit(&boards[index], service, spec, slot, census.alive[index]).then_some(index);
+        return is_fit(&boards[index], service, spec, slot, &census.alive[index]).then_some(index);
     }
     let spread = rank::spread(boards, &spec.placement, &census.claims);
     (0..boards.len())
-        .filter(|index| is_fit(&boards[*index], service, spec, slot, census.alive[*index]))
+        .filter(|index| is_fit(&boards[*index], service, spec, slot, &census.alive[*index]))
         .min_by_key(|index| spread.key(*index, boards, census))
 }
 
@@ -213,7 +214,7 @@ pub(crate) fn is_fit(
     service: &Service,
     spec: &TaskSpec,
     slot: Slot,
-    alive: u32,
+    alive: &[Slot],
 ) -> bool {
     filter::refusal(board, service, spec, slot, alive).is_none()
 }

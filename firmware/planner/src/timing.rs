@@ -47,8 +47,11 @@ pub const RESTART_MAX: Duration = Duration::from_secs(30);
 /// A task that ran for this long did not die young.
 pub const GOOD_RUN: Duration = Duration::from_secs(10);
 
-/// How long the tasks of a drained board wait for their replacements to run.
-pub const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a task that should leave its board waits for its successor to run.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a successor that starts first waits for room before it takes its predecessor's.
+pub const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A board must have been Ready for this long before tasks move to it for balance.
 pub const REBALANCE_AFTER: Duration = Duration::from_secs(10);

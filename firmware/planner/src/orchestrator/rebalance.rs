@@ -106,7 +106,7 @@ fn best_move<'a>(
     let slot = Slot::Replica(0);
     let wanted = &service.spec.task;
     let is_fit = |index: usize| {
-        scheduler::is_fit(&view.boards[index], service, wanted, slot, census.alive[index])
+        scheduler::is_fit(&view.boards[index], service, wanted, slot, &census.alive[index])
     };
     let to = (0..view.boards.len())
         .filter(|index| is_fit(*index))

@@ -9,7 +9,7 @@ use crate::{
     cluster::Subject,
     draft::{Draft, Request},
     scheduler::filter,
-    timing::DRAIN_PATIENCE,
+    timing::{PATIENCE, ROOM_PATIENCE},
     view::View,
 };
 
@@ -107,12 +107,27 @@ pub(super) fn settle<'a>(
         draft.withdraw(newest);
         return;
     }
-    for elder in elders.iter().filter(|elder| !is_fit(elder)) {
-        let is_hopeless = elder.status.state.is_terminal() || newest.node.is_none();
-        if is_hopeless || draft.is_due(newest.created_at + DRAIN_PATIENCE) {
+    for elder in elders {
+        let is_over = if is_fit(&elder) {
+            newest.node.is_none()
+                && is_in_the_way(view, newest, elder)
+                && draft.is_due(newest.created_at + ROOM_PATIENCE)
+        } else {
+            elder.status.state.is_terminal()
+                || newest.node.is_none()
+                || draft.is_due(newest.created_at + PATIENCE)
+        };
+        if is_over {
             draft.withdraw(elder);
         }
     }
+}
+
+/// Whether a successor waits for the very room that its predecessor has. Start-first gives way to
+/// stop-first then, or a roll-out on full boards would never end.
+fn is_in_the_way(view: &View<'_>, newest: &Task, elder: &Task) -> bool {
+    view.board_of(elder)
+        .is_some_and(|board| filter::fits_in_place_of(board, &newest.spec, &elder.spec))
 }
 
 /// Why a task can not stay where it is, if so.

@@ -3,7 +3,8 @@
 //! A slot is *dirty* while its newest task runs something else than the service wants. At most
 //! `parallelism` slots are *busy* at a time: from when their old task is told to go until the new
 //! one runs, and for the delay after that. A slot whose new task failed is no longer busy: its
-//! restart policy goes on with it, and the failure counts against the roll-out.
+//! restart policy goes on with it, and the failure counts against the roll-out. A slot whose task has
+//! no board yet is never busy: nobody notices when that task is replaced.
 
 use bramble_cluster::{
     Command, FailureAction, NodeState, Restarts, Service, Slot, Task, TaskCause, TaskSpec,
@@ -58,9 +59,14 @@ pub(super) fn advance<'a>(
     }
     let lanes = if config.parallelism == 0 { u32::MAX } else { config.parallelism };
     let free = usize::try_from(lanes.saturating_sub(progress.busy)).unwrap_or(usize::MAX);
-    // What does not run can be replaced without anybody noticing.
-    progress.dirty.sort_by_key(|(_, task)| task.status.state == TaskState::Running);
-    for (tasks, _) in progress.dirty.into_iter().take(free) {
+    let (waiting, mut placed): (Vec<_>, Vec<_>) =
+        progress.dirty.into_iter().partition(|(_, task)| task.node.is_none());
+    for (tasks, _) in waiting {
+        begin(view, service, config, tasks, draft);
+    }
+    // What does not run goes first.
+    placed.sort_by_key(|(_, task)| task.status.state == TaskState::Running);
+    for (tasks, _) in placed.into_iter().take(free) {
         begin(view, service, config, tasks, draft);
     }
 }
@@ -122,7 +128,9 @@ fn look_at<'t, 'a>(
         progress.busy += 1;
         return;
     };
-    if is_dirty(view, service, newest) {
+    if draft.is_requested(service.id, newest.slot) {
+        progress.busy += 1;
+    } else if is_dirty(view, service, newest) {
         progress.dirty.push((tasks, newest));
     } else if is_of_roll_out(newest) && newest.status.state < TaskState::Running {
         progress.busy += 1;
@@ -184,8 +192,10 @@ fn begin<'a>(
     for task in claims.iter().filter(|task| kept.is_none_or(|kept| kept.id != task.id)) {
         draft.withdraw(task);
     }
+    let is_waiting = newest.node.is_none() && claims.len() == 1;
+    let cause = if is_waiting { TaskCause::Created } else { TaskCause::Updated };
     if kept.is_some() || is_vacant(view, tasks, draft) {
-        request(service, newest.slot, TaskCause::Updated, Restarts::default(), draft);
+        request(service, newest.slot, cause, Restarts::default(), draft);
     }
 }
 

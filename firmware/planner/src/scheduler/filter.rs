@@ -26,26 +26,26 @@ pub(crate) enum Refusal {
     Port(u16, PortProtocol),
 }
 
-/// Why a board can not take a task of the service; `None` if it can. `alive` is how many tasks of
-/// the service it has that did not end.
+/// Why a board can not take a task of the service; `None` if it can. `alive` are the slots of the
+/// service's tasks there that did not end; a task and its successor count as one.
 pub(crate) fn refusal(
     board: &Board<'_>,
     service: &Service,
     spec: &TaskSpec,
     slot: Slot,
-    alive: u32,
+    alive: &[Slot],
 ) -> Option<Refusal> {
     if matches!(slot, Slot::Node(node) if node != board.node.id) {
         return Some(Refusal::NotReady);
     }
     condition(board).or_else(|| unfitness(board.node, &spec.placement)).or_else(|| {
         let free = board.free();
-        let limit = spec.placement.max_replicas_per_node;
+        let limit = usize::try_from(spec.placement.max_replicas_per_node).unwrap_or(usize::MAX);
         if spec.resources.reserved_memory_bytes > free.memory_bytes {
             Some(Refusal::Memory)
         } else if spec.resources.reserved_nano_cpus > free.nano_cpus {
             Some(Refusal::Cpu)
-        } else if limit != 0 && alive >= limit {
+        } else if limit != 0 && alive.iter().filter(|other| **other != slot).count() >= limit {
             Some(Refusal::TooMany)
         } else {
             let mut ports = host_ports(service);
@@ -53,6 +53,16 @@ pub(crate) fn refusal(
             taken.map(|(port, protocol)| Refusal::Port(port, protocol))
         }
     })
+}
+
+/// Whether a board has room for a task of the service once another one of it is gone from there.
+pub(crate) fn fits_in_place_of(board: &Board<'_>, spec: &TaskSpec, old: &TaskSpec) -> bool {
+    let free = board.free();
+    let (new, old) = (&spec.resources, &old.resources);
+    condition(board).is_none()
+        && meets(board.node, &spec.placement)
+        && new.reserved_memory_bytes <= free.memory_bytes.saturating_add(old.reserved_memory_bytes)
+        && new.reserved_nano_cpus <= free.nano_cpus.saturating_add(old.reserved_nano_cpus)
 }
 
 fn condition(board: &Board<'_>) -> Option<Refusal> {
@@ -140,14 +150,14 @@ pub(crate) fn explain(
     service: &Service,
     spec: &TaskSpec,
     slot: Slot,
-    alive: &[u32],
+    alive: &[Vec<Slot>],
 ) -> String {
     let mut refused: BTreeMap<Refusal, (usize, Resources)> = BTreeMap::new();
     for (board, alive) in boards.iter().zip(alive) {
         if matches!(slot, Slot::Node(node) if node != board.node.id) {
             continue;
         }
-        let Some(refusal) = refusal(board, service, spec, slot, *alive) else { continue };
+        let Some(refusal) = refusal(board, service, spec, slot, alive) else { continue };
         let (count, free) = refused.entry(refusal).or_default();
         *count += 1;
         free.memory_bytes = free.memory_bytes.max(board.free().memory_bytes);
