@@ -26,9 +26,6 @@ mod transport;
 mod types;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
@@ -41,13 +38,6 @@ use bramble_cluster::{ClusterState, Command, NodeId, Outcome, Timestamp};
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 use tokio::sync::{mpsc, watch};
 
-pub use self::{
-    link::{Dial, Duplex},
-    log::LogError,
-    membership::VotersError,
-    propose::{PROPOSAL_BYTES, ProposeError},
-    snapshot::SnapshotError,
-};
 use self::{
     link::Links,
     log::Log,
@@ -59,6 +49,13 @@ use self::{
     store::LogStore,
     transport::Transport,
     types::{Types, Voter},
+};
+pub use self::{
+    link::{Dial, Duplex},
+    log::LogError,
+    membership::VotersError,
+    propose::{PROPOSAL_BYTES, ProposeError},
+    snapshot::SnapshotError,
 };
 use crate::{Leadership, clock::ClusterClock};
 

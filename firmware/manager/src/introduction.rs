@@ -38,7 +38,4 @@ fn introduce(peering: &Peering, state: &ClusterState, leadership: &Leadership) {
         .collect();
     directory.set_managers(&managers);
     directory.set_leader(leadership.leader);
-    if let Err(error) = peering.remember_managers() {
-        tracing::warn!(%error, "the managers are not remembered");
-    }
 }

@@ -117,8 +117,7 @@ impl Links {
         request: Request,
     ) -> Result<Reply, LinkError> {
         let (reply, answer) = oneshot::channel();
-        let unreachable =
-            |reason: &str| LinkError::Unreachable { node, reason: reason.to_owned() };
+        let unreachable = |reason: &str| LinkError::Unreachable { node, reason: reason.to_owned() };
         self.link(node, lane)
             .calls
             .try_send(Call { request, reply })
@@ -228,11 +227,7 @@ impl LinkTask {
     }
 
     /// Passes requests and replies until the connection breaks; says how it did.
-    async fn serve(
-        &mut self,
-        stream: Box<dyn Duplex>,
-        first: Call,
-    ) -> Result<String, String> {
+    async fn serve(&mut self, stream: Box<dyn Duplex>, first: Call) -> Result<String, String> {
         let (read, write) = tokio::io::split(stream);
         let (to_write, outgoing) = mpsc::channel(REQUESTS);
         let (to_read, incoming) = mpsc::channel(REQUESTS);

@@ -297,9 +297,8 @@ fn load(folder: &Path, node: NodeId) -> Result<(Contents, Segment), LogError> {
         let replayed = contents::replay(contents.take(), &scan)
             .ok_or_else(|| LogError::Discontinuous { path: path.clone() })?;
         let kept = replayed.segment_numbers();
-        obsolete.extend(
-            before.unwrap_or_default().into_iter().filter(|number| !kept.contains(number)),
-        );
+        obsolete
+            .extend(before.unwrap_or_default().into_iter().filter(|number| !kept.contains(number)));
         contents = Some(replayed);
         last_segment = Some(scan.segment);
     }

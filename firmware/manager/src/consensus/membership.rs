@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// New voters get this long to receive the log.
-const CATCH_UP_PATIENCE: Duration = Duration::from_secs(20);
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(10);
 /// A new voter may lag this many items when it begins to vote.
 const CATCH_UP_ITEMS: u64 = 50;
 /// The managers get this long to agree to a change.
@@ -148,7 +148,13 @@ impl Consensus {
 
     /// Tells nodes that they are out. One that cannot be told learns it otherwise.
     fn dismiss(&self, running: &Running, nodes: BTreeSet<NodeId>) {
-        let since = running.raft.metrics().borrow_watched().committed_membership_config.log_id().map(Position::from);
+        let since = running
+            .raft
+            .metrics()
+            .borrow_watched()
+            .committed_membership_config
+            .log_id()
+            .map(Position::from);
         let Some(since) = since else { return };
         for node in nodes {
             let links = self.inner.links.clone();

@@ -7,14 +7,17 @@ use std::{
 };
 
 use bramble_cluster::{NodeId, Timestamp};
-use openraft::{
-    Instant as _, RaftMetrics, rt::WatchReceiver as _, type_config::alias::InstantOf,
-};
+use openraft::{Instant as _, RaftMetrics, rt::WatchReceiver as _, type_config::alias::InstantOf};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     Leadership,
-    consensus::{ELECTION, HEARTBEAT, Inner, Raft, log::Log, types::Types},
+    consensus::{
+        ELECTION, HEARTBEAT, Inner, Raft,
+        log::Log,
+        reach::{LEADERS_PATIENCE, OTHERS_PATIENCE},
+        types::Types,
+    },
 };
 
 /// A quorum that did not answer for this long is lost. Longer than openraft's lease, after which a
@@ -116,7 +119,8 @@ impl Observer {
             Some(followed) => Some(followed.leader),
             None => leads.then_some(me),
         };
-        let mut reachable = inner.reach.among(&voters);
+        let patience = if leads { LEADERS_PATIENCE } else { OTHERS_PATIENCE };
+        let mut reachable = inner.reach.among(&voters, patience);
         reachable.extend(voters.get(&me));
         let has_applied_its_own =
             metrics.last_applied.is_some_and(|id| id.leader_id.term == metrics.current_term);

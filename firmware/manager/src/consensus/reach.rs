@@ -8,9 +8,11 @@ use std::{
 
 use bramble_cluster::NodeId;
 
-/// A manager that was not heard of for this long counts as unreachable. Longer than the pause
-/// between two rounds of pre-votes.
-const FORGET_AFTER: Duration = Duration::from_millis(1_200);
+/// A manager that a leader did not hear of for this long counts as unreachable: it misses
+/// heartbeats.
+pub(crate) const LEADERS_PATIENCE: Duration = Duration::from_millis(600);
+/// The same for others, who hear of each other only when they ask for votes.
+pub(crate) const OTHERS_PATIENCE: Duration = Duration::from_millis(1_200);
 
 /// When each peer was last heard of.
 #[derive(Debug, Clone, Default)]
@@ -24,12 +26,12 @@ impl Reach {
         self.lock().insert(node, Instant::now());
     }
 
-    /// Those of `nodes` that were heard of lately.
-    pub(crate) fn among(&self, nodes: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    /// Those of `nodes` that were heard of within a time.
+    pub(crate) fn among(&self, nodes: &BTreeSet<NodeId>, within: Duration) -> BTreeSet<NodeId> {
         let heard = self.lock();
         nodes
             .iter()
-            .filter(|node| heard.get(node).is_some_and(|at| at.elapsed() < FORGET_AFTER))
+            .filter(|node| heard.get(node).is_some_and(|at| at.elapsed() < within))
             .copied()
             .collect()
     }

@@ -56,7 +56,8 @@ impl Consensus {
                     send(&answers, Answer::Reply(number, reply)).await?;
                 }
                 Ask::Request(number, request) => {
-                    let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+                    let permit =
+                        Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
                     let (consensus, answers) = (self.clone(), answers.clone());
                     tokio::spawn(async move {
                         let reply = consensus.reply(peer, request).await;
@@ -79,9 +80,7 @@ impl Consensus {
             Request::Vote(candidacy) => self.candidacy(peer, candidacy, true).await,
             Request::PreVote(candidacy) => self.candidacy(peer, candidacy, false).await,
             Request::Lead(handover) => self.lead(peer, handover).await,
-            Request::Propose(commands) => {
-                Reply::Proposed(self.propose_here(commands).await)
-            }
+            Request::Propose(commands) => Reply::Proposed(self.propose_here(commands).await),
             Request::Dismiss(dismissal) => {
                 if (self.inner.trusts)(peer) {
                     self.inner.standing.report(Event::Dismissed(dismissal));
@@ -93,7 +92,12 @@ impl Consensus {
     }
 
     /// The consensus of this node, begun now if a leader wants it to take part.
-    async fn wake(&self, leader: NodeId, peer: NodeId, is_voter: bool) -> Result<Arc<Running>, Reply> {
+    async fn wake(
+        &self,
+        leader: NodeId,
+        peer: NodeId,
+        is_voter: bool,
+    ) -> Result<Arc<Running>, Reply> {
         if leader != peer || !(self.inner.trusts)(peer) {
             return Err(Reply::Refused(format!("{peer} is not the leader it speaks for")));
         }
@@ -130,9 +134,7 @@ impl Consensus {
             Ok(response) => {
                 self.inner.standing.follow(peer, append.quorum_age);
                 Reply::Appended(match response {
-                    AppendEntriesResponse::PartialSuccess(id) => {
-                        Appended::UpTo(id.map(Into::into))
-                    }
+                    AppendEntriesResponse::PartialSuccess(id) => Appended::UpTo(id.map(Into::into)),
                     AppendEntriesResponse::Conflict => Appended::Conflict,
                     _ => Appended::All,
                 })
@@ -194,9 +196,9 @@ impl Consensus {
         );
         match running.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => Reply::Leading(Ok(())),
-            Ok(Err(TransferLeaderError::VoteChanged { expected, actual })) => Reply::Leading(Err(
-                HandoverRefusal::VoteChanged(expected.into(), actual.into()),
-            )),
+            Ok(Err(TransferLeaderError::VoteChanged { expected, actual })) => {
+                Reply::Leading(Err(HandoverRefusal::VoteChanged(expected.into(), actual.into())))
+            }
             Ok(Err(TransferLeaderError::LogNotFlushed { expected, actual })) => {
                 Reply::Leading(Err(HandoverRefusal::ItemsMissing(
                     expected.map(Into::into),
@@ -274,4 +276,3 @@ async fn write_all(
     }
     Ok(())
 }
-

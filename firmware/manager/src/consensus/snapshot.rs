@@ -175,7 +175,8 @@ impl SnapshotFolder {
             move |source| SnapshotError::File { action, path, source }
         };
         let mut current = self.lock();
-        if let Some((head, file)) = current.as_ref().filter(|(it, _)| it.applied >= image.head.applied)
+        if let Some((head, file)) =
+            current.as_ref().filter(|(it, _)| it.applied >= image.head.applied)
         {
             return Ok((head.clone(), file.clone()));
         }

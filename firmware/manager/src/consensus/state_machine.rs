@@ -18,9 +18,7 @@ use tokio::sync::watch;
 
 use crate::consensus::{
     snapshot::{Head, Image, SnapshotError, SnapshotFile, SnapshotFolder},
-    types::{
-        AppliedMembership, CommittedLeaderId, LogId, SnapshotMeta, Types, Voter,
-    },
+    types::{AppliedMembership, CommittedLeaderId, LogId, SnapshotMeta, Types, Voter},
 };
 
 /// The instant of the last entry that was applied, for the clock of a new leader.
@@ -200,4 +198,3 @@ async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     Ok(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??)
 }
-

@@ -115,3 +115,6 @@ impl RaftLogStorage<Types> for LogStore {
         self.log.purge(log_id.into()).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,8 +112,7 @@ impl Client {
             last: rpc.last_log_id.map(Into::into),
             is_handover: rpc.leadership_transfer,
         };
-        let request =
-            if is_real { Request::Vote(candidacy) } else { Request::PreVote(candidacy) };
+        let request = if is_real { Request::Vote(candidacy) } else { Request::PreVote(candidacy) };
         match self.ask(Lane::Control, request, patience).await? {
             Reply::Voted(voted) => {
                 let last = voted.last.map(LogId::from);
@@ -228,8 +227,7 @@ impl RaftNetworkV2<Types> for Client {
                     TransferLeaderError::VoteChanged { expected, actual }
                 }
                 HandoverRefusal::ItemsMissing(expected, actual) => {
-                    let (expected, actual) =
-                        (expected.map(LogId::from), actual.map(LogId::from));
+                    let (expected, actual) = (expected.map(LogId::from), actual.map(LogId::from));
                     TransferLeaderError::LogNotFlushed { expected, actual }
                 }
             })),

@@ -160,7 +160,7 @@ impl Contents {
             self.first = self.first.min(kept);
         }
         self.first_cached = self.first_cached.min(self.first + self.slots.len() as u64);
-        self.missing_to = self.missing_to.min(position.or(Some(Position::default())));
+        self.missing_to = self.missing_to.min(position.or_else(|| Some(Position::default())));
         self.summary.last = self.slots.back().map(|slot| slot.position).or(position);
     }
 
@@ -217,9 +217,11 @@ impl Contents {
     pub(crate) fn has_obsolete_segments(&self, purged: Option<Position>) -> bool {
         let Some(purged) = purged else { return false };
         self.segments.len() > 1
-            && self.segments.values().next().is_some_and(|oldest| {
-                oldest.last_index.is_none_or(|last| last <= purged.index)
-            })
+            && self
+                .segments
+                .values()
+                .next()
+                .is_some_and(|oldest| oldest.last_index.is_none_or(|last| last <= purged.index))
     }
 
     /// The items of a range, up to an amount of bytes, at least one.
@@ -235,9 +237,7 @@ impl Contents {
             found.push(match (&slot.cached, slot.place) {
                 (Some(item), _) => Stored::Cached(Arc::clone(item)),
                 (None, Some(place)) => match self.segments.get(&place.segment) {
-                    Some(extent) => {
-                        Stored::Written(Arc::clone(&extent.file), place, slot.position)
-                    }
+                    Some(extent) => Stored::Written(Arc::clone(&extent.file), place, slot.position),
                     None => break,
                 },
                 (None, None) => break,
@@ -317,7 +317,9 @@ pub(crate) fn fetch(stored: Vec<Stored>) -> io::Result<Vec<Item>> {
             Stored::Written(file, place, position) => (file, place, position),
         };
         let body = match &frame {
-            Some((segment, offset, body)) if (*segment, *offset) == (place.segment, place.frame) => {
+            Some((segment, offset, body))
+                if (*segment, *offset) == (place.segment, place.frame) =>
+            {
                 body
             }
             _ => {

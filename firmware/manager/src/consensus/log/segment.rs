@@ -82,8 +82,7 @@ impl Segment {
             let path = path.clone();
             move |source| LogError::File { action, path, source }
         };
-        let file =
-            File::options().read(true).write(true).open(&path).map_err(failed("open"))?;
+        let file = File::options().read(true).write(true).open(&path).map_err(failed("open"))?;
         let bytes = fs::read(&path).map_err(failed("read"))?;
         let mut frames = Vec::new();
         let mut end = 0;
@@ -195,9 +194,11 @@ pub(crate) fn path(folder: &Path, number: u64) -> PathBuf {
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), LogError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|source| LogError::File { action: "flush", path: folder.to_owned(), source })
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| LogError::File {
+        action: "flush",
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 fn path_of(folder: &Path, number: u64, suffix: &str) -> PathBuf {

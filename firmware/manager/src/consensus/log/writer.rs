@@ -62,11 +62,7 @@ struct Frame {
 
 impl Writer {
     /// Continues `segment`, the newest.
-    pub(crate) fn new(
-        folder: PathBuf,
-        segment: Segment,
-        contents: Arc<Mutex<Contents>>,
-    ) -> Self {
+    pub(crate) fn new(folder: PathBuf, segment: Segment, contents: Arc<Mutex<Contents>>) -> Self {
         let (summary, committed) = {
             let contents = contents.lock().unwrap_or_else(PoisonError::into_inner);
             (contents.summary, contents.committed)

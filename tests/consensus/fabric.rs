@@ -1,0 +1,98 @@
+//! Cables between boards: pipes in memory that stall when they are cut, as a pulled cable does,
+//! and break when the board at the other end dies.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bramble_cluster::NodeId;
+use bramble_manager::consensus::{Consensus, Dial, Duplex};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf},
+    runtime::Handle,
+    sync::watch,
+};
+
+/// Bytes that a pipe holds.
+const PIPE: usize = 64 * 1024;
+
+/// The cables.
+#[derive(Clone, Default)]
+pub struct Fabric {
+    boards: Arc<Mutex<BTreeMap<NodeId, (Consensus, Handle)>>>,
+    cut: Arc<watch::Sender<BTreeSet<NodeId>>>,
+}
+
+impl Fabric {
+    /// Plugs a board in.
+    pub fn plug(&self, consensus: Consensus, runtime: Handle) {
+        self.boards.lock().unwrap().insert(consensus.node(), (consensus, runtime));
+    }
+
+    /// Forgets a board that died; its connections break.
+    pub fn unplug(&self, node: NodeId) {
+        self.boards.lock().unwrap().remove(&node);
+    }
+
+    /// Pulls a board's cable: nothing passes, and nothing says so.
+    pub fn cut(&self, node: NodeId) {
+        self.cut.send_modify(|cut| drop(cut.insert(node)));
+    }
+
+    /// Plugs the cable in again.
+    pub fn heal(&self, node: NodeId) {
+        self.cut.send_modify(|cut| drop(cut.remove(&node)));
+    }
+
+    /// How a board reaches the others.
+    pub fn dial(&self, from: NodeId) -> Dial {
+        let fabric = self.clone();
+        Arc::new(move |to| {
+            let fabric = fabric.clone();
+            Box::pin(async move { fabric.connect(from, to).await })
+        })
+    }
+
+    fn is_cut(cut: &BTreeSet<NodeId>, from: NodeId, to: NodeId) -> bool {
+        cut.contains(&from) || cut.contains(&to)
+    }
+
+    async fn connect(&self, from: NodeId, to: NodeId) -> io::Result<Box<dyn Duplex>> {
+        let mut cut = self.cut.subscribe();
+        // Nobody answers through a cut cable; the dialler loses patience.
+        let _ = cut.wait_for(|cut| !Self::is_cut(cut, from, to)).await;
+        let Some((consensus, runtime)) = self.boards.lock().unwrap().get(&to).cloned() else {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        let (mine, near) = tokio::io::duplex(PIPE);
+        let (far, theirs) = tokio::io::duplex(PIPE);
+        let (near_read, near_write) = tokio::io::split(near);
+        let (far_read, far_write) = tokio::io::split(far);
+        // Each direction lives on the receiving board's runtime, and dies with either.
+        runtime.spawn(self.clone().relay(near_read, far_write, from, to));
+        tokio::spawn(self.clone().relay(far_read, near_write, from, to));
+        runtime.spawn(async move { consensus.serve(from, Box::new(theirs)).await });
+        Ok(Box::new(mine))
+    }
+
+    async fn relay(
+        self,
+        mut read: ReadHalf<DuplexStream>,
+        mut write: WriteHalf<DuplexStream>,
+        from: NodeId,
+        to: NodeId,
+    ) {
+        let mut cut = self.cut.subscribe();
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(length @ 1..) = read.read(&mut buffer).await {
+            let _ = cut.wait_for(|cut| !Self::is_cut(cut, from, to)).await;
+            tokio::time::sleep(Duration::from_micros(200)).await;
+            if write.write_all(&buffer[..length]).await.is_err() {
+                break;
+            }
+        }
+    }
+}
