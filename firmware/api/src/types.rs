@@ -23,7 +23,7 @@ use std::{fmt, time::Duration};
 use bramble_cluster::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use words::{Word, parse_word, word};
+pub use words::{Word, parse_word, update_state_word, word};
 
 /// A field of a request does not say what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -147,10 +147,7 @@ impl Node {
             },
             description: NodeDescription {
                 hostname: description.hostname.clone(),
-                platform: Platform {
-                    architecture: description.platform.architecture.clone(),
-                    os: description.platform.os.clone(),
-                },
+                platform: Platform::from_cluster(&description.platform),
                 resources: NodeResources {
                     nano_cpus: integer(description.resources.nano_cpus),
                     memory_bytes: integer(description.resources.memory_bytes),
@@ -176,6 +173,18 @@ impl Node {
                 addr: address.map(SocketAddr::to_string).unwrap_or_default(),
             }),
         }
+    }
+}
+
+impl Platform {
+    /// As Docker writes it.
+    pub fn from_cluster(platform: &bramble_cluster::Platform) -> Self {
+        Self { architecture: platform.architecture.clone(), os: platform.os.clone() }
+    }
+
+    /// As the cluster knows it.
+    pub fn into_cluster(self) -> bramble_cluster::Platform {
+        bramble_cluster::Platform { os: self.os, architecture: self.architecture }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     InvalidField, Version, duration, is_default, nanoseconds, nullable, parse_word, rfc3339,
-    task_spec::TaskSpec, word, words::update_state,
+    task_spec::TaskSpec, word, words::update_state_word,
 };
 
 /// The label that says what a node does with a task when it is cut off from the quorum (`keep` or
@@ -227,7 +227,7 @@ impl Service {
             previous_spec: previous.map(ServiceSpec::from_cluster),
             endpoint: Endpoint { ports: endpoint.ports.clone(), spec: endpoint },
             update_status: service.update_status.as_ref().map(|status| UpdateStatus {
-                state: update_state(status.state).to_owned(),
+                state: update_state_word(status.state).to_owned(),
                 started_at: Some(rfc3339(status.started_at)),
                 completed_at: status.completed_at.map(rfc3339),
                 message: status.message.clone(),

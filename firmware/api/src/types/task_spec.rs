@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     InvalidField, amount, container::ContainerSpec, integer, is_default, nanoseconds,
-    network::NetworkAttachment, nullable, optional_duration, parse_word, word,
+    network::NetworkAttachment, node::Platform, nullable, optional_duration, parse_word, word,
 };
 
 /// What each task runs.
@@ -113,6 +113,9 @@ pub struct Placement {
     /// At most so many on a node.
     #[serde(skip_serializing_if = "is_default")]
     pub max_replicas: u64,
+    /// The node must be one of these.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    pub platforms: Vec<Platform>,
 }
 
 /// A preference; spreading is the only kind there is.
@@ -245,6 +248,7 @@ impl Placement {
             constraints: placement.constraints.iter().map(write_constraint).collect(),
             preferences: placement.preferences.iter().map(spread).collect(),
             max_replicas: u64::from(placement.max_replicas_per_node),
+            platforms: placement.platforms.iter().map(Platform::from_cluster).collect(),
         }
     }
 
@@ -268,6 +272,7 @@ impl Placement {
                     attribute: preference.spread.spread_descriptor,
                 })
                 .collect(),
+            platforms: self.platforms.into_iter().map(Platform::into_cluster).collect(),
             max_replicas_per_node: u32::try_from(self.max_replicas).map_err(|_| {
                 InvalidField::new(format!("{field}.MaxReplicas"), "no node runs that many")
             })?,

@@ -6,7 +6,7 @@ use bramble_cluster::{
     Availability, ClusterSpec, Constraint, ConstraintOperator, ContainerSpec, Digest, EndpointMode,
     EndpointSpec, FailureAction, Healthcheck, ImageReference, Labels, LogDriver, Mount, MountKind,
     NetworkAttachment, Node, NodeDescription, NodeId, NodeSpec, NodeState, NodeStatus, OnPartition,
-    Placement, PortConfig, PortProtocol, PublishMode, ResourceLimits, RestartCondition,
+    Placement, Platform, PortConfig, PortProtocol, PublishMode, ResourceLimits, RestartCondition,
     RestartPolicy, Role, ServiceMode, ServiceSpec, SpreadPreference, TaskSpec, Timestamp, Ulimit,
     UpdateConfig, UpdateOrder, Version,
 };
@@ -129,11 +129,13 @@ fn placement() -> impl Strategy<Value = Placement> {
         Constraint { attribute: format!("node.labels.{attribute}"), operator, value }
     });
     let preference = name().prop_map(|attribute| SpreadPreference { attribute });
-    (vec(constraint, 0..3), vec(preference, 0..3), any::<u32>()).prop_map(
-        |(constraints, preferences, max_replicas_per_node)| Placement {
+    let platform = (name(), name()).prop_map(|(os, architecture)| Platform { os, architecture });
+    (vec(constraint, 0..3), vec(preference, 0..3), any::<u32>(), vec(platform, 0..2)).prop_map(
+        |(constraints, preferences, max_replicas_per_node, platforms)| Placement {
             constraints,
             preferences,
             max_replicas_per_node,
+            platforms,
         },
     )
 }

@@ -58,7 +58,7 @@ words!(TaskState:
 );
 
 /// The word of a roll-out's state.
-pub(crate) fn update_state(state: UpdateState) -> &'static str {
+pub fn update_state_word(state: UpdateState) -> &'static str {
     match state {
         UpdateState::Updating => "updating",
         UpdateState::Paused => "paused",

@@ -1,0 +1,347 @@
+//! `bramble service update`
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use bramble_api::types::{
+    container::ContainerSpec,
+    service::{Port, ServiceSpec},
+    task_spec::Placement,
+};
+use clap::Args;
+
+use super::{convergence, create::each, fetch, options::Options, submit};
+use crate::cli::{
+    client::{Client, Query},
+    output::print,
+    values::{
+        environment, host, labels, mount::mount, network, port::ports, preference, ulimit, words,
+    },
+};
+
+/// Change a service.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Name or id
+    service: String,
+    /// The image that its tasks run
+    #[arg(long)]
+    image: Option<String>,
+    /// Replaces the image's command
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    args: Option<String>,
+    /// Start every task anew, even if nothing changed
+    #[arg(long)]
+    force: bool,
+    /// Go back to what it was before its last change
+    #[arg(long)]
+    rollback: bool,
+    #[command(flatten, next_help_heading = "Add")]
+    added: Added,
+    #[command(flatten, next_help_heading = "Remove")]
+    removed: Removed,
+    #[command(flatten)]
+    options: Options,
+    /// Do not wait for the tasks
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not show the progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// What is added; what has the same key is replaced.
+#[derive(Debug, Clone, Default, Args)]
+struct Added {
+    #[arg(long = "label-add", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    #[arg(long = "container-label-add", value_name = "KEY=VALUE")]
+    container_labels: Vec<String>,
+    #[arg(long = "env-add", value_name = "NAME=VALUE")]
+    environment: Vec<String>,
+    #[arg(long = "group-add", value_name = "GROUP")]
+    groups: Vec<String>,
+    #[arg(long = "mount-add", value_name = "MOUNT")]
+    mounts: Vec<String>,
+    #[arg(long = "publish-add", value_name = "PORT")]
+    ports: Vec<String>,
+    #[arg(long = "network-add", value_name = "NETWORK")]
+    networks: Vec<String>,
+    #[arg(long = "constraint-add", value_name = "CONSTRAINT")]
+    constraints: Vec<String>,
+    #[arg(long = "placement-pref-add", value_name = "PREFERENCE")]
+    preferences: Vec<String>,
+    #[arg(long = "host-add", value_name = "NAME:ADDRESS")]
+    hosts: Vec<String>,
+    #[arg(long = "dns-add", value_name = "ADDRESS")]
+    dns: Vec<String>,
+    #[arg(long = "dns-option-add", value_name = "OPTION")]
+    dns_options: Vec<String>,
+    #[arg(long = "dns-search-add", value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    #[arg(long = "sysctl-add", value_name = "KEY=VALUE")]
+    sysctls: Vec<String>,
+    #[arg(long = "ulimit-add", value_name = "LIMIT")]
+    ulimits: Vec<String>,
+    #[arg(long = "cap-add", value_name = "CAPABILITY")]
+    capabilities_added: Vec<String>,
+    #[arg(long = "cap-drop", value_name = "CAPABILITY")]
+    capabilities_dropped: Vec<String>,
+}
+
+/// What is removed, by its key.
+#[derive(Debug, Clone, Default, Args)]
+struct Removed {
+    #[arg(long = "label-rm", value_name = "KEY")]
+    labels: Vec<String>,
+    #[arg(long = "container-label-rm", value_name = "KEY")]
+    container_labels: Vec<String>,
+    #[arg(long = "env-rm", value_name = "NAME")]
+    environment: Vec<String>,
+    #[arg(long = "group-rm", value_name = "GROUP")]
+    groups: Vec<String>,
+    #[arg(long = "mount-rm", value_name = "TARGET")]
+    mounts: Vec<String>,
+    #[arg(long = "publish-rm", value_name = "TARGET")]
+    ports: Vec<String>,
+    #[arg(long = "network-rm", value_name = "NETWORK")]
+    networks: Vec<String>,
+    #[arg(long = "constraint-rm", value_name = "CONSTRAINT")]
+    constraints: Vec<String>,
+    #[arg(long = "placement-pref-rm", value_name = "PREFERENCE")]
+    preferences: Vec<String>,
+    #[arg(long = "host-rm", value_name = "NAME:ADDRESS")]
+    hosts: Vec<String>,
+    #[arg(long = "dns-rm", value_name = "ADDRESS")]
+    dns: Vec<String>,
+    #[arg(long = "dns-option-rm", value_name = "OPTION")]
+    dns_options: Vec<String>,
+    #[arg(long = "dns-search-rm", value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    #[arg(long = "sysctl-rm", value_name = "KEY")]
+    sysctls: Vec<String>,
+    #[arg(long = "ulimit-rm", value_name = "NAME")]
+    ulimits: Vec<String>,
+}
+
+impl Update {
+    pub(super) async fn run(self, client: &Client) -> Result<()> {
+        let mut service = fetch(client, &self.service).await?;
+        let query = if self.rollback {
+            Query::new().with("rollback", "previous")
+        } else {
+            self.apply(&mut service.spec)?;
+            Query::new()
+        };
+        submit(client, &service, query).await?;
+        print(&format!("{}\n", self.service))?;
+        convergence::wait(client, &service.id, self.detach, self.quiet).await
+    }
+
+    fn apply(&self, spec: &mut ServiceSpec) -> Result<()> {
+        let task = &mut spec.task_template;
+        if let Some(image) = &self.image {
+            task.container_spec.image.clone_from(image);
+        }
+        if let Some(args) = &self.args {
+            task.container_spec.args = words(args)?;
+        }
+        if self.force {
+            task.force_update += 1;
+        }
+        self.removed.apply(spec)?;
+        self.added.apply(spec)?;
+        self.options.apply(spec)
+    }
+}
+
+impl Removed {
+    fn apply(&self, spec: &mut ServiceSpec) -> Result<()> {
+        remove_keys(&mut spec.labels, &self.labels);
+        let mut endpoint = spec.endpoint_spec.take().unwrap_or_default();
+        for text in &self.ports {
+            let gone = ports(text)?;
+            endpoint.ports.retain(|port| !gone.iter().any(|gone| is_same_port(gone, port)));
+        }
+        spec.endpoint_spec = Some(endpoint);
+        let task = &mut spec.task_template;
+        for text in &self.networks {
+            let gone = bramble_api::types::network::find(text);
+            task.networks.retain(|network| {
+                network.target != *text && gone.is_none_or(|gone| gone.id != network.target)
+            });
+        }
+        remove_placement(&mut task.placement, &self.constraints, &self.preferences)?;
+        self.apply_container(&mut task.container_spec)
+    }
+
+    fn apply_container(&self, container: &mut ContainerSpec) -> Result<()> {
+        remove_keys(&mut container.labels, &self.container_labels);
+        remove_keys(&mut container.sysctls, &self.sysctls);
+        let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+        container.env.retain(|variable| !self.environment.contains(&name(variable)));
+        container.groups.retain(|group| !self.groups.contains(group));
+        container.mounts.retain(|mount| !self.mounts.contains(&mount.target));
+        let hosts = each(&self.hosts, host)?;
+        container.hosts.retain(|line| !hosts.contains(line));
+        container.dns.nameservers.retain(|server| !self.dns.contains(server));
+        container.dns.options.retain(|option| !self.dns_options.contains(option));
+        container.dns.search.retain(|domain| !self.dns_search.contains(domain));
+        container.ulimits.retain(|limit| !self.ulimits.contains(&limit.name));
+        Ok(())
+    }
+}
+
+fn remove_keys(map: &mut BTreeMap<String, String>, keys: &[String]) {
+    map.retain(|key, _| !keys.contains(key));
+}
+
+fn remove_placement(
+    placement: &mut Placement,
+    constraints: &[String],
+    preferences: &[String],
+) -> Result<()> {
+    let packed = |text: &str| text.replace(' ', "");
+    let gone: Vec<String> = constraints.iter().map(|text| packed(text)).collect();
+    placement.constraints.retain(|constraint| !gone.contains(&packed(constraint)));
+    let gone = each(preferences, preference)?;
+    placement.preferences.retain(|preference| !gone.contains(preference));
+    Ok(())
+}
+
+/// `--publish-rm` gives the port in the container, and may give the other one as well.
+fn is_same_port(gone: &Port, port: &Port) -> bool {
+    gone.target_port == port.target_port
+        && gone.protocol == port.protocol
+        && (gone.published_port == 0 || gone.published_port == port.published_port)
+}
+
+impl Added {
+    fn apply(&self, spec: &mut ServiceSpec) -> Result<()> {
+        spec.labels.extend(labels(&self.labels));
+        let endpoint = spec.endpoint_spec.get_or_insert_default();
+        for text in &self.ports {
+            for port in ports(text)? {
+                endpoint.ports.retain(|old| !is_same_port(&port, old));
+                endpoint.ports.push(port);
+            }
+        }
+        let task = &mut spec.task_template;
+        for attachment in each(&self.networks, network)? {
+            task.networks.retain(|old| old.target != attachment.target);
+            task.networks.push(attachment);
+        }
+        add_new(&mut task.placement.constraints, self.constraints.clone());
+        add_new(&mut task.placement.preferences, each(&self.preferences, preference)?);
+        self.apply_container(&mut task.container_spec)
+    }
+
+    fn apply_container(&self, container: &mut ContainerSpec) -> Result<()> {
+        container.labels.extend(labels(&self.container_labels));
+        container.sysctls.extend(labels(&self.sysctls));
+        for variable in environment(&self.environment) {
+            let name = variable.split('=').next().unwrap_or_default().to_owned() + "=";
+            container.env.retain(|old| !old.starts_with(&name));
+            container.env.push(variable);
+        }
+        for mount in each(&self.mounts, mount)? {
+            container.mounts.retain(|old| old.target != mount.target);
+            container.mounts.push(mount);
+        }
+        for limit in each(&self.ulimits, ulimit)? {
+            container.ulimits.retain(|old| old.name != limit.name);
+            container.ulimits.push(limit);
+        }
+        add_new(&mut container.groups, self.groups.clone());
+        add_new(&mut container.hosts, each(&self.hosts, host)?);
+        add_new(&mut container.dns.nameservers, self.dns.clone());
+        add_new(&mut container.dns.options, self.dns_options.clone());
+        add_new(&mut container.dns.search, self.dns_search.clone());
+        let bare = |name: &String| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned();
+        for name in &self.capabilities_added {
+            container.capability_drop.retain(|old| bare(old) != bare(name));
+        }
+        for name in &self.capabilities_dropped {
+            container.capability_add.retain(|old| bare(old) != bare(name));
+        }
+        add_new(&mut container.capability_add, self.capabilities_added.clone());
+        add_new(&mut container.capability_drop, self.capabilities_dropped.clone());
+        Ok(())
+    }
+}
+
+/// Appends what is not there yet.
+fn add_new<T: PartialEq>(list: &mut Vec<T>, items: Vec<T>) {
+    for item in items {
+        if !list.contains(&item) {
+            list.push(item);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        update: Update,
+    }
+
+    fn updated(spec: &ServiceSpec, line: &[&str]) -> Result<ServiceSpec> {
+        let words = ["update", "web"].into_iter().chain(line.iter().copied());
+        let mut spec = spec.clone();
+        Line::try_parse_from(words)?.update.apply(&mut spec)?;
+        Ok(spec)
+    }
+
+    #[test]
+    fn what_is_added_can_be_removed_again() -> Result<()> {
+        let mut spec = ServiceSpec { name: "web".to_owned(), ..ServiceSpec::default() };
+        spec.task_template.container_spec.image = "whoami".to_owned();
+        let before = updated(&spec, &[])?;
+        let with = updated(
+            &spec,
+            &[
+                "--label-add", "a=1", "--container-label-add", "b=2", "--env-add", "C=3",
+                "--group-add", "g", "--mount-add", "type=tmpfs,target=/t", "--publish-add",
+                "8080:80", "--network-add", "host", "--constraint-add", "node.role == worker",
+                "--placement-pref-add", "spread=node.labels.z", "--host-add", "db:10.0.0.2",
+                "--dns-add", "1.1.1.1", "--dns-option-add", "ndots:1", "--dns-search-add", "lan",
+                "--sysctl-add", "net.a=1", "--ulimit-add", "nofile=1:2",
+            ],
+        )?;
+        assert_eq!(with.endpoint_spec.as_ref().map(|endpoint| endpoint.ports.len()), Some(1));
+        assert_eq!(with.task_template.container_spec.env, ["C=3"]);
+        let without = updated(
+            &with,
+            &[
+                "--label-rm", "a", "--container-label-rm", "b", "--env-rm", "C", "--group-rm", "g",
+                "--mount-rm", "/t", "--publish-rm", "80", "--network-rm", "host",
+                "--constraint-rm", "node.role==worker", "--placement-pref-rm",
+                "spread=node.labels.z", "--host-rm", "db:10.0.0.2", "--dns-rm", "1.1.1.1",
+                "--dns-option-rm", "ndots:1", "--dns-search-rm", "lan", "--sysctl-rm", "net.a",
+                "--ulimit-rm", "nofile",
+            ],
+        )?;
+        assert_eq!(without, before);
+        Ok(())
+    }
+
+    #[test]
+    fn what_has_the_same_key_is_replaced() -> Result<()> {
+        let mut spec = ServiceSpec::default();
+        spec.task_template.container_spec.env = vec!["A=1".to_owned(), "AB=2".to_owned()];
+        let spec = updated(&spec, &["--env-add", "A=3", "--cap-drop", "ALL"])?;
+        assert_eq!(spec.task_template.container_spec.env, ["AB=2", "A=3"]);
+        let spec = updated(&spec, &["--cap-add", "cap_all", "--force", "--args", "a 'b c'"])?;
+        let container = &spec.task_template.container_spec;
+        assert_eq!(container.capability_drop, [""; 0]);
+        assert_eq!(container.args, ["a", "b c"]);
+        assert_eq!(spec.task_template.force_update, 1);
+        Ok(())
+    }
+}
