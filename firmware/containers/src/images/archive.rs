@@ -489,6 +489,3 @@ impl<R: Read> Read for Telling<'_, R> {
         Ok(count)
     }
 }
-
-#[cfg(test)]
-mod tests;

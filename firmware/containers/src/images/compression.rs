@@ -165,3 +165,6 @@ fn is_skippable(magic: &[u8]) -> bool {
 fn invalid(error: FrameDecoderError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,6 +110,3 @@ fn by_descriptor(path: &Path, held: &mut Vec<OwnedFd>) -> rustix::io::Result<Str
     held.push(descriptor);
     Ok(short)
 }
-
-#[cfg(test)]
-mod tests;

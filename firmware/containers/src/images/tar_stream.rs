@@ -112,7 +112,8 @@ impl<R: Read> TarReader<R> {
                 let what = "entries of an archive";
                 return Err(OverLimit { what, limit: self.entries_limit }.into());
             }
-            let size = header.entry_size().map_err(|_| self.malformed("bad size"))?;
+            let size = number(&header.as_old().size, header.entry_size())
+                .ok_or_else(|| self.malformed("bad size"))?;
             let kind = header.entry_type();
             if matches!(
                 kind,
@@ -198,7 +199,10 @@ impl<R: Read> TarReader<R> {
         // Only files have data, whatever the size of others says (so Docker's own reader has it).
         let size = if kind == EntryKind::File { extras.size.unwrap_or(size) } else { 0 };
         self.expect_data(size);
-        let number = |value: io::Result<u64>| value.map_err(|_| self.malformed("bad number"));
+        let id = |field: &[u8], value| {
+            number(field, value).ok_or_else(|| self.malformed("bad owner or group"))
+        };
+        let old = header.as_old();
         let header_time = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok());
         let (seconds, nanoseconds) = extras.time.unwrap_or((header_time.unwrap_or(0), 0));
         let is_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
@@ -212,9 +216,9 @@ impl<R: Read> TarReader<R> {
             path,
             link,
             size,
-            mode: header.mode().map_err(|_| self.malformed("bad mode"))?,
-            owner: extras.owner.map_or_else(|| number(header.uid()), Ok)?,
-            group: extras.group.map_or_else(|| number(header.gid()), Ok)?,
+            mode: number(&old.mode, header.mode()).ok_or_else(|| self.malformed("bad mode"))?,
+            owner: extras.owner.map_or_else(|| id(&old.uid, header.uid()), Ok)?,
+            group: extras.group.map_or_else(|| id(&old.gid, header.gid()), Ok)?,
             seconds,
             nanoseconds,
             device: (device_number(header.device_major())?, device_number(header.device_minor())?),
@@ -290,6 +294,12 @@ impl<R: Read> Read for TarReader<R> {
         self.position = self.position.saturating_add(count as u64);
         Ok(count)
     }
+}
+
+/// A number in a header; a field that was left empty is a zero.
+fn number<N: Default>(field: &[u8], value: io::Result<N>) -> Option<N> {
+    let is_blank = |byte: &u8| matches!(byte, 0 | b' ');
+    value.ok().or_else(|| field.iter().all(is_blank).then(N::default))
 }
 
 /// The sum of a header's bytes, its checksum field taken as spaces.

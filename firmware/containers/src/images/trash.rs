@@ -2,7 +2,8 @@
 //!
 //! A container can nest folders deeper than any stack or descriptor table: a recursive removal
 //! would end the daemon. So a tree is renamed into the trash, which takes it out of use at once,
-//! and taken apart from the top: every folder in a folder is moved up beside it.
+//! and taken apart from the top: every folder in a folder is moved up beside it. Nothing new is
+//! made for that, so it works on a disk that is full.
 
 use std::{
     ffi::CStr,
@@ -12,7 +13,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat},
+    io::Errno,
+};
 
 /// The folder that things are removed in.
 #[derive(Debug)]
@@ -30,11 +34,7 @@ impl Trash {
             let entry = entry?;
             let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
             largest = largest.max(number.map_or(0, |number| number.saturating_add(1)));
-            if entry.file_type()?.is_dir() {
-                empty(&entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
+            remove(&entry.path())?;
         }
         Ok(Self { folder: folder.to_owned(), sequence: AtomicU64::new(largest) })
     }
@@ -42,23 +42,24 @@ impl Trash {
     /// Removes a tree. When this returns without an error, or is cut short, it is out of its place.
     pub(super) fn discard(&self, path: &Path) -> io::Result<()> {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let bin = self.folder.join(number.to_string());
-        fs::create_dir(&bin)?;
-        match fs::rename(path, bin.join("tree")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir(&bin),
-            Err(error) => {
-                fs::remove_dir(&bin)?;
-                Err(error)
-            }
-            Ok(()) => empty(&bin),
+        let discarded = self.folder.join(number.to_string());
+        match fs::rename(path, &discarded) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // The trash itself may need a block that the disk does not have.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => remove(path),
+            Err(error) => Err(error),
+            Ok(()) => remove(&discarded),
         }
     }
 }
 
-/// Removes `bin` and everything in it, in constant stack and descriptors.
-fn empty(bin: &Path) -> io::Result<()> {
+/// Removes a tree, in constant stack and descriptors.
+fn remove(tree: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top = rustix::fs::open(bin, flags, Mode::empty())?;
+    let top = match rustix::fs::open(tree, flags, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => return fs::remove_file(tree),
+        result => result?,
+    };
     let mut moved = 0u64;
     loop {
         let mut was_empty = true;
@@ -78,7 +79,7 @@ fn empty(bin: &Path) -> io::Result<()> {
             unlinkat(&top, entry.file_name(), AtFlags::REMOVEDIR)?;
         }
         if was_empty {
-            return fs::remove_dir(bin);
+            return fs::remove_dir(tree);
         }
     }
 }
@@ -100,7 +101,7 @@ fn flatten(top: &OwnedFd, folder: &OwnedFd, moved: &mut u64) -> io::Result<()> {
                 let new = format!("moved-{moved}");
                 *moved += 1;
                 match renameat(folder, name, top, new.as_str()) {
-                    Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => {}
+                    Err(Errno::EXIST | Errno::NOTEMPTY) => {}
                     result => break result?,
                 }
             }
@@ -157,6 +158,10 @@ mod tests {
         }
         trash.discard(&tree).unwrap();
         trash.discard(&tree).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+        trash.discard(&link).unwrap();
+        assert!(fs::symlink_metadata(&link).is_err());
         assert!(!tree.exists() && outside.join("kept").exists() && file(&outside).exists());
         assert_eq!(fs::read_dir(folder.path().join("trash")).unwrap().count(), 0);
     }

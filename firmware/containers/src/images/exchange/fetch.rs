@@ -27,8 +27,10 @@ use crate::images::{
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Between two rounds over all holders.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
-/// Rounds over all holders for one blob, each of which brought something.
+/// Rounds over all holders for one blob, at most.
 const ROUNDS: usize = 1_000;
+/// Rounds in a row that may bring nothing.
+const FRUITLESS_ROUNDS: usize = 3;
 /// Indexes within indexes.
 const INDEX_DEPTH: usize = 3;
 
@@ -86,7 +88,9 @@ pub enum FetchError {
 enum Setback {
     /// It is the holder's fault, or the way's: another may do better.
     Holder(String),
-    /// It is this board's: nobody could do better.
+    /// What was here before the holder was asked was of something else. It is gone now.
+    Stale,
+    /// It is this board's fault: nobody could do better.
     Here(BlobError),
 }
 
@@ -231,19 +235,26 @@ where
         }
         let first = self.open.as_ref().map_or(0, |(place, _)| *place);
         let mut reasons = Vec::new();
+        let mut fruitless = 0;
         for _ in 0..ROUNDS {
             reasons.clear();
             let before = self.bytes;
             for step in 0..self.holders.len() {
                 let place = (first + step) % self.holders.len();
                 let holder = self.holders[place].clone();
-                match self.attempt(place, blob, size, limit).await {
+                let mut result = self.attempt(place, blob, size, limit).await;
+                if matches!(result, Err(Setback::Stale)) {
+                    result = self.attempt(place, blob, size, limit).await;
+                }
+                match result {
                     Ok(()) => return Ok(()),
                     Err(Setback::Here(error)) => return Err(error.into()),
                     Err(Setback::Holder(reason)) => reasons.push(format!("{holder}: {reason}")),
+                    Err(Setback::Stale) => reasons.push(format!("{holder}: gave other bytes")),
                 }
             }
-            if self.bytes <= before {
+            fruitless = if self.bytes > before { 0 } else { fruitless + 1 };
+            if fruitless >= FRUITLESS_ROUNDS {
                 break;
             }
             tokio::time::sleep(ROUND_PAUSE).await;
@@ -280,6 +291,7 @@ where
         })
         .await?;
         let mut frame = Vec::new();
+        let came_before = partial.offset();
         let request = Request::Blob { digest: blob, offset: partial.offset() };
         send(&mut stream, &mut frame, &request).await?;
         let announced = match next(&mut stream, &mut frame).await? {
@@ -296,7 +308,7 @@ where
         if size.is_some_and(|size| size != announced) || announced > limit {
             return Err(Setback::Holder(format!("has {announced} bytes by that digest")));
         }
-        let mut untold = partial.offset();
+        let mut untold = came_before;
         loop {
             let chunk = match next(&mut stream, &mut frame).await? {
                 Reply::Chunk(chunk) if partial.offset() + chunk.len() as u64 <= announced => chunk,
@@ -315,6 +327,10 @@ where
         match here(move || partial.finish()).await {
             Err(Setback::Here(BlobError::WrongDigest { .. })) => {
                 self.bytes = self.bytes.saturating_sub(announced);
+                if came_before > 0 {
+                    self.open = Some((place, stream));
+                    return Err(Setback::Stale);
+                }
                 Err(Setback::Holder("gave bytes of another digest".to_owned()))
             }
             result => {
