@@ -11,7 +11,8 @@ use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 /// they are named.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Interfaces {
-    /// Those with a device behind them: Ethernet, Wi-Fi.
+    /// Those with a device behind them: Ethernet, Wi-Fi. Read from `/sys`, which must be that of this
+    /// network namespace.
     #[default]
     Physical,
     /// These.

@@ -105,6 +105,9 @@ pub enum LeaderMessage {
         /// The number of the message.
         sequence: u64,
     },
+    /// The node said that it leaves, and nothing more is gained by waiting: its tasks run
+    /// elsewhere, or there is no elsewhere.
+    MayLeave,
 }
 
 /// What a node learns when its session opens.

@@ -79,7 +79,7 @@ impl Peering {
         let portrait = Portrait {
             description: config.description,
             interfaces: discovery.interfaces(),
-            port: listen.port(),
+            listen,
         };
         let (presence, problems) = (Presence::default(), Problems::default());
         let dialer = Dialer { trust, directory, presence, problems, instance, listen };

@@ -68,6 +68,7 @@ fn the_wire_format_is_frozen() {
     );
     assert_eq!(encoded(LeaderMessage::Managers(Vec::new())), "000600");
     assert_eq!(encoded(LeaderMessage::ImagesTaken { sequence: 4 }), "000704");
+    assert_eq!(encoded(LeaderMessage::MayLeave), "0008");
 }
 
 #[tokio::test]

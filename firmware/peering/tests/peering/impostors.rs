@@ -2,8 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use bramble_cluster::Peer;
+use bramble_cluster::{NodeDescription, Peer};
 use bramble_peering::{JoinError, JoinRefusal, JoinTokens, Protocol};
+use ring::{
+    hmac,
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair},
+};
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error as TlsError, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -294,4 +299,47 @@ async fn nonsense_in_a_join_is_answered_with_silence_and_harms_nothing() -> anyh
     }
     manager.joined_by(KEY).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn the_key_gets_nobody_a_certificate_for_anothers_public_key() -> anyhow::Result<()> {
+    let manager = Manager::found(Some(KEY)).await?;
+    let member = manager.joined_by(KEY).await?;
+    let shown = member.peering.membership().borrow().member().cloned().expect("a member");
+    let shown = bramble_peering::NodeCertificate::verify(
+        &shown.certificate,
+        &shown.authority,
+        manager.peering().clock().now(),
+        bramble_peering::Expiry::Enforced,
+    )?;
+    let own_key = Ed25519KeyPair::from_pkcs8(
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("randomness").as_ref(),
+    )
+    .expect("a key");
+    for (public_key, is_own) in [(shown.public_key.0, false), (own_public_key(&own_key), true)] {
+        let mut connection = call(manager.peering().listen_address(), Protocol::Join).await?;
+        let mut binding = [0; 32];
+        let label = b"EXPORTER-bramble-join-1";
+        connection.get_ref().1.export_keying_material(&mut binding, label, None)?;
+        let statement = [b"bramble join 1 joiner".as_slice(), &binding].concat();
+        let proof = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), &statement);
+        let possession = [b"bramble join 1 possession".as_slice(), &binding].concat();
+        let ask = Ask::V1 {
+            credential: Credential::Key(proof.as_ref().try_into()?),
+            // In the name of a member, too: only the manager can know that the key is another.
+            node: member.id(),
+            description: NodeDescription::default(),
+            public_key,
+            possession: own_key.sign(&possession).as_ref().to_vec(),
+        };
+        connection.write_all(&frame(&ask)).await?;
+        let answer = soon("the answer", read_answer(&mut connection)).await?;
+        let expected = if is_own { Refusal::SameIdentity } else { Refusal::NotProven };
+        assert!(matches!(&answer, Answer::Refused(refusal) if *refusal == expected), "{answer:?}");
+    }
+    Ok(())
+}
+
+fn own_public_key(pair: &Ed25519KeyPair) -> [u8; 32] {
+    pair.public_key().as_ref().try_into().expect("32 bytes")
 }

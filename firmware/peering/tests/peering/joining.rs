@@ -15,6 +15,8 @@ async fn a_board_with_the_key_joins_and_both_can_talk() -> anyhow::Result<()> {
     let board = manager.joined_by(KEY).await?;
     assert!(board.is_member());
     assert_eq!(manager.asked(), [(board.id(), Standing::Key)]);
+    let description = board.peering.description();
+    assert_eq!(description.addresses, [board.peering.listen_address()]);
     assert_eq!(board.peering.directory().managers(), [manager.peer()]);
 
     let mut incoming = manager.peering().incoming(Protocol::Session).expect("not taken");
