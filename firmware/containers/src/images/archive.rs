@@ -157,7 +157,8 @@ impl<'a> Files<'a> {
         let mut archive = TarReader::new(decoded, limits.archive_entries, &limits);
         while let Some(entry) = archive.next_entry().map_err(unbomb)? {
             let shown = String::from_utf8_lossy(&entry.path).into_owned();
-            let path = plain(&entry.path).ok_or(LoadError::NotAFile { path: shown.clone() })?;
+            let path =
+                plain(&entry.path).ok_or_else(|| LoadError::NotAFile { path: shown.clone() })?;
             match entry.kind {
                 EntryKind::Folder => {}
                 EntryKind::File => self.spool(path, entry.size, &mut archive)?,

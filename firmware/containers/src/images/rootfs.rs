@@ -4,11 +4,11 @@
 //! kernel's, `rootfs` is where it is mounted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use bramble_cluster::Digest;
@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ConfigError, ImageStore, LoadError,
+    blobs::digest_of,
     manifest::{self, Document},
     overlay,
-    store::Inner,
+    store::{Containers, Inner},
 };
 
 /// Bytes in a container's id.
@@ -110,6 +111,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Rootfs
 impl Inner {
     fn mount(&self, container: &str, digest: Digest) -> Result<PathBuf, RootfsError> {
         check_id(container)?;
+        let lock = self.lock(digest_of(container.as_bytes()));
+        let _alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.folder.join("containers").join(container);
         let rootfs = folder.join("rootfs");
         if is_mount_point(&rootfs).map_err(failed("look at", &rootfs))? {
@@ -127,7 +130,7 @@ impl Inner {
         match result {
             Ok(()) => Ok(rootfs),
             Err(error) => {
-                if let Err(left) = self.unmount(container) {
+                if let Err(left) = self.unmount_locked(container) {
                     tracing::warn!(container, error = &left as &dyn std::error::Error, "left over");
                 }
                 Err(error)
@@ -182,6 +185,12 @@ impl Inner {
 
     fn unmount(&self, container: &str) -> Result<(), RootfsError> {
         check_id(container)?;
+        let lock = self.lock(digest_of(container.as_bytes()));
+        let _alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.unmount_locked(container)
+    }
+
+    fn unmount_locked(&self, container: &str) -> Result<(), RootfsError> {
         let folder = self.folder.join("containers").join(container);
         let rootfs = folder.join("rootfs");
         let result = detach(&rootfs).map_err(failed("unmount", &rootfs));
@@ -225,10 +234,8 @@ fn check_id(id: &str) -> Result<(), RootfsError> {
 }
 
 /// The containers of an earlier process, and what they stand on.
-pub(super) fn read_containers(
-    folder: &Path,
-) -> io::Result<BTreeMap<String, (Digest, Vec<Digest>)>> {
-    let mut containers = BTreeMap::new();
+pub(super) fn read_containers(folder: &Path) -> io::Result<Containers> {
+    let mut containers = Containers::new();
     for entry in fs::read_dir(folder.join("containers"))? {
         let entry = entry?;
         let file = match fs::read(entry.path().join("image")) {

@@ -4,10 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
-use bramble_cluster::{Digest, Image, ImageName, Platform, Timestamp};
+use bramble_cluster::{Digest, Image, ImageName, Platform};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
@@ -17,6 +17,12 @@ use super::{
     manifest::{DocumentError, native_platform},
     trash::Trash,
 };
+
+mod state;
+
+pub(super) use state::{Containers, Pins, now};
+
+use state::{State, take_names};
 
 /// Archives that are loaded at the same time; more wait.
 const LOADS: usize = 4;
@@ -59,18 +65,11 @@ pub(super) struct Inner {
     pub(super) loads: Arc<Semaphore>,
     pub(super) served: Semaphore,
     state: Mutex<State>,
+    /// Held by whoever writes the index.
+    changing: Mutex<()>,
     changes: watch::Sender<u64>,
     locks: Mutex<BTreeMap<Digest, Weak<Mutex<()>>>>,
     fetches: Mutex<BTreeMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    images: BTreeMap<Digest, StoredImage>,
-    /// Blobs and layers that are about to be an image's.
-    pins: BTreeMap<Digest, usize>,
-    /// The image and the layers that containers stand on.
-    containers: BTreeMap<String, (Digest, Vec<Digest>)>,
 }
 
 /// The store could not be opened.
@@ -199,7 +198,6 @@ impl ImageStore {
         }
         let containers = super::rootfs::read_containers(&folder).map_err(failed(&folder))?;
         let images = index::read(&folder.join("index"))?;
-        let state = State { images, containers, pins: BTreeMap::new() };
         let inner = Inner {
             folder,
             limits,
@@ -208,7 +206,8 @@ impl ImageStore {
             trash,
             loads: Arc::new(Semaphore::new(LOADS)),
             served: Semaphore::new(SERVED),
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(images, containers)),
+            changing: Mutex::default(),
             changes: watch::Sender::new(0),
             locks: Mutex::default(),
             fetches: Mutex::default(),
@@ -253,230 +252,94 @@ impl ImageStore {
     /// How a container of the image runs unless its service says otherwise.
     pub async fn config(&self, digest: Digest) -> Result<ImageConfig, ConfigError> {
         let inner = Arc::clone(&self.inner);
-        super::blocking(move || inner.config(digest)).await
+        super::blocking(move || {
+            let (id, bytes) = inner.config_document(digest)?;
+            ImageConfig::parse(&bytes)
+                .map_err(|source| ConfigError::Invalid { digest: id, source: source.into() })
+        })
+        .await
+    }
+
+    /// The same as the image has it: JSON of the OCI image specification.
+    pub async fn config_document(&self, digest: Digest) -> Result<Vec<u8>, ConfigError> {
+        let inner = Arc::clone(&self.inner);
+        super::blocking(move || Ok(inner.config_document(digest)?.1)).await
     }
 
     /// Gives an image one more name; an image that had it loses it.
-    pub fn tag(&self, digest: Digest, name: &ImageName) -> Result<(), ChangeImageError> {
-        const LIMIT: usize = bramble_cluster::limits::IMAGE_NAMES;
-        let mut state = self.inner.state();
-        let mut images = state.images.clone();
-        take_names(&mut images, &BTreeSet::from([name.full()]));
-        let unknown = || ResolveError::Unknown { name: digest.to_string() };
-        let image = images.get_mut(&digest).ok_or_else(unknown)?;
-        image.names.insert(name.full());
-        image.named_at = now();
-        if image.names.len() > LIMIT {
-            return Err(ChangeImageError::TooManyNames { digest, limit: LIMIT });
-        }
-        Ok(self.inner.replace(&mut state, images)?)
+    pub async fn tag(&self, digest: Digest, name: ImageName) -> Result<(), ChangeImageError> {
+        let inner = Arc::clone(&self.inner);
+        super::blocking(move || inner.change(|images, _| tag(images, digest, &name))).await
     }
 
     /// Takes a name from an image, and removes the image with its last. Blobs and layers that no
     /// image and no container needs any more go. By id, the image goes with all of its names, if
     /// it has one at most or it `is_forced`. An image that a container stands on stays unless it
-    /// `is_forced`; its layers stay as long as the container. Blocks.
-    pub fn remove(&self, name: &str, is_forced: bool) -> Result<Vec<Removal>, ChangeImageError> {
-        let removals = {
-            let mut state = self.inner.state();
-            let mut images = state.images.clone();
-            let mut image = resolve(&images, name)?;
-            let tag = name
-                .parse::<ImageName>()
-                .ok()
-                .map(|name| name.full())
-                .filter(|full| image.names.contains(full));
-            if tag.is_none() && image.names.len() > 1 && !is_forced {
-                return Err(ChangeImageError::SeveralNames { id: name.to_owned() });
-            }
-            let gone = tag.map_or_else(|| image.names.clone(), |tag| BTreeSet::from([tag]));
-            image.names.retain(|name| !gone.contains(name));
-            let mut removals: Vec<_> = gone.into_iter().map(Removal::Untagged).collect();
-            if image.names.is_empty() {
-                let user = state.containers.iter().find(|(_, (used, _))| *used == image.digest);
-                if let (Some((container, _)), false) = (user, is_forced) {
-                    let (name, container) = (name.to_owned(), container.clone());
-                    return Err(ChangeImageError::InUse { name, container });
-                }
-                images.remove(&image.digest);
-                removals.push(Removal::Deleted(image.id));
-            } else {
-                images.insert(image.digest, image);
-            }
-            self.inner.replace(&mut state, images)?;
-            removals
-        };
-        self.inner.collect_garbage();
-        Ok(removals)
-    }
-}
-
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is made on a copy and put in place whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a changed list in place, on the disk first.
-    fn replace(
+    /// `is_forced`; its layers stay as long as the container.
+    pub async fn remove(
         &self,
-        state: &mut State,
-        images: BTreeMap<Digest, StoredImage>,
-    ) -> Result<(), IndexError> {
-        index::write(&self.folder.join("index"), &images)?;
-        state.images = images;
-        self.changes.send_modify(|count| *count += 1);
-        Ok(())
-    }
-
-    /// Adds an image, all of whose blobs are here. Its names leave other images.
-    pub(super) fn register(&self, mut image: StoredImage) -> Result<StoredImage, IndexError> {
-        let mut state = self.state();
-        let mut images = state.images.clone();
-        take_names(&mut images, &image.names);
-        if let Some(former) = images.get(&image.digest) {
-            image.names.extend(former.names.iter().cloned());
-            image.named_at = image.named_at.max(former.named_at);
-        }
-        images.insert(image.digest, image.clone());
-        if images != state.images {
-            self.replace(&mut state, images)?;
-        }
-        Ok(image)
-    }
-
-    /// The configuration of an image that is here. Blocks.
-    pub(super) fn config(&self, digest: Digest) -> Result<ImageConfig, ConfigError> {
-        let image = self.state().images.get(&digest).map(|image| image.id);
-        let id = image.ok_or(ConfigError::Unknown { digest })?;
-        let bytes = self.blobs.read_document(id)?;
-        ImageConfig::parse(&bytes)
-            .map_err(|source| ConfigError::Invalid { digest: id, source: source.into() })
-    }
-
-    /// The image of a digest.
-    pub(super) fn image(&self, digest: Digest) -> Option<StoredImage> {
-        self.state().images.get(&digest).cloned()
-    }
-
-    /// Notes that a container stands on an image; `None` if the image is not here.
-    pub(super) fn use_image(&self, container: &str, digest: Digest) -> Option<StoredImage> {
-        let mut state = self.state();
-        let image = state.images.get(&digest)?.clone();
-        state.containers.insert(container.to_owned(), (digest, image.layers.clone()));
-        Some(image)
-    }
-
-    /// Notes that a container is gone; whether an image had gone before it.
-    pub(super) fn release_image(&self, container: &str) -> bool {
-        let mut state = self.state();
-        let Some((digest, _)) = state.containers.remove(container) else { return false };
-        !state.images.contains_key(&digest)
-    }
-
-    /// The containers that stand on images here.
-    pub(super) fn containers(&self) -> Vec<String> {
-        self.state().containers.keys().cloned().collect()
-    }
-
-    /// A lock for whoever makes the thing of this digest.
-    pub(super) fn lock(&self, digest: Digest) -> Arc<Mutex<()>> {
-        keyed(&self.locks, digest)
-    }
-
-    /// A lock for whoever fetches the image of this digest.
-    pub(super) fn fetch_lock(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
-        keyed(&self.fetches, digest)
-    }
-
-    /// Removes blobs and layers that nothing needs. What cannot be removed now is tried again
-    /// the next time.
-    pub(super) fn collect_garbage(&self) {
-        // Held throughout: nothing becomes needed while it is removed.
-        let state = self.state();
-        let mut needed: BTreeSet<Digest> = state.pins.keys().copied().collect();
-        for image in state.images.values() {
-            needed.extend(image.blobs.keys());
-            needed.extend(&image.layers);
-        }
-        for (_, layers) in state.containers.values() {
-            needed.extend(layers);
-        }
-        for digest in self.blobs.list().unwrap_or_default() {
-            if !needed.contains(&digest) {
-                if let Err(error) = self.blobs.remove(digest) {
-                    tracing::warn!(%digest, error = &error as &dyn std::error::Error, "blob stays");
-                }
-            }
-        }
-        let layers = self.folder.join("layers");
-        for entry in fs::read_dir(&layers).into_iter().flatten().flatten() {
-            let text = format!("sha256:{}", entry.file_name().to_string_lossy());
-            if text.parse().is_ok_and(|digest| needed.contains(&digest)) {
-                continue;
-            }
-            if let Err(error) = self.trash.discard(&entry.path()) {
-                tracing::warn!(layer = text, %error, "layer stays");
-            }
-        }
+        name: &str,
+        is_forced: bool,
+    ) -> Result<Vec<Removal>, ChangeImageError> {
+        let inner = Arc::clone(&self.inner);
+        let name = name.to_owned();
+        super::blocking(move || {
+            let removals =
+                inner.change(|images, containers| remove(images, containers, &name, is_forced))?;
+            inner.collect_garbage();
+            Ok(removals)
+        })
+        .await
     }
 }
 
-/// Keeps blobs and layers from being collected until it is dropped.
-#[derive(Debug)]
-pub(super) struct Pins {
-    store: Arc<Inner>,
-    digests: Vec<Digest>,
+fn tag(
+    images: &mut BTreeMap<Digest, StoredImage>,
+    digest: Digest,
+    name: &ImageName,
+) -> Result<(), ChangeImageError> {
+    const LIMIT: usize = bramble_cluster::limits::IMAGE_NAMES;
+    take_names(images, &BTreeSet::from([name.full()]));
+    let unknown = || ResolveError::Unknown { name: digest.to_string() };
+    let image = images.get_mut(&digest).ok_or_else(unknown)?;
+    image.names.insert(name.full());
+    image.named_at = now();
+    if image.names.len() > LIMIT {
+        return Err(ChangeImageError::TooManyNames { digest, limit: LIMIT });
+    }
+    Ok(())
 }
 
-impl Pins {
-    pub(super) const fn new(store: Arc<Inner>) -> Self {
-        Self { store, digests: Vec::new() }
+fn remove(
+    images: &mut BTreeMap<Digest, StoredImage>,
+    containers: &Containers,
+    name: &str,
+    is_forced: bool,
+) -> Result<Vec<Removal>, ChangeImageError> {
+    let mut image = resolve(images, name)?;
+    let tag = name
+        .parse::<ImageName>()
+        .ok()
+        .map(|name| name.full())
+        .filter(|full| image.names.contains(full));
+    if tag.is_none() && image.names.len() > 1 && !is_forced {
+        return Err(ChangeImageError::SeveralNames { id: name.to_owned() });
     }
-
-    pub(super) fn add(&mut self, digest: Digest) {
-        self.digests.push(digest);
-        *self.store.state().pins.entry(digest).or_default() += 1;
+    let gone = tag.map_or_else(|| image.names.clone(), |tag| BTreeSet::from([tag]));
+    image.names.retain(|name| !gone.contains(name));
+    let mut removals: Vec<_> = gone.into_iter().map(Removal::Untagged).collect();
+    if !image.names.is_empty() {
+        images.insert(image.digest, image);
+        return Ok(removals);
     }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let mut state = self.store.state();
-        for digest in &self.digests {
-            if let Some(count) = state.pins.get_mut(digest) {
-                *count -= 1;
-                if *count == 0 {
-                    state.pins.remove(digest);
-                }
-            }
-        }
+    let user = containers.iter().find(|(_, (used, _))| *used == image.digest);
+    if let (Some((container, _)), false) = (user, is_forced) {
+        let (name, container) = (name.to_owned(), container.clone());
+        return Err(ChangeImageError::InUse { name, container });
     }
-}
-
-/// The time by this board's clock.
-pub(super) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp::default() + since.unwrap_or_default()
-}
-
-/// The lock of a digest; the map forgets those that nobody holds.
-fn keyed<T: Default>(map: &Mutex<BTreeMap<Digest, Weak<T>>>, digest: Digest) -> Arc<T> {
-    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-    map.retain(|_, lock| lock.strong_count() > 0);
-    if let Some(lock) = map.get(&digest).and_then(Weak::upgrade) {
-        return lock;
-    }
-    let lock = Arc::new(T::default());
-    map.insert(digest, Arc::downgrade(&lock));
-    lock
-}
-
-/// Takes names from the images that have them: a name means one image.
-fn take_names(images: &mut BTreeMap<Digest, StoredImage>, names: &BTreeSet<String>) {
-    for image in images.values_mut() {
-        image.names.retain(|name| !names.contains(name));
-    }
+    images.remove(&image.digest);
+    removals.push(Removal::Deleted(image.id));
+    Ok(removals)
 }
 
 fn resolve(

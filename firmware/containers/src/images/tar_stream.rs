@@ -204,7 +204,8 @@ impl<R: Read> TarReader<R> {
         };
         let old = header.as_old();
         let header_time = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok());
-        let (seconds, nanoseconds) = extras.time.unwrap_or((header_time.unwrap_or(0), 0));
+        let header_time = (header_time.unwrap_or(0), 0);
+        let (seconds, nanoseconds) = extras.time.unwrap_or(header_time);
         let is_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
         let device_number = |value: io::Result<Option<u32>>| match value {
             _ if !is_device => Ok(0),

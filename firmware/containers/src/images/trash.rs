@@ -39,17 +39,35 @@ impl Trash {
         Ok(Self { folder: folder.to_owned(), sequence: AtomicU64::new(largest) })
     }
 
-    /// Removes a tree. When this returns without an error, or is cut short, it is out of its place.
+    /// Removes a tree. It is out of its place at once; that it is gone takes longer.
     pub(super) fn discard(&self, path: &Path) -> io::Result<()> {
+        self.take(path)?.map_or(Ok(()), Discarded::remove)
+    }
+
+    /// Takes a tree out of its place, to be removed later; `None` if there is none.
+    pub(super) fn take(&self, path: &Path) -> io::Result<Option<Discarded>> {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let discarded = self.folder.join(number.to_string());
         match fs::rename(path, &discarded) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // The trash itself may need a block that the disk does not have.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => remove(path),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Ok(Some(Discarded(path.to_owned())))
+            }
             Err(error) => Err(error),
-            Ok(()) => remove(&discarded),
+            Ok(()) => Ok(Some(Discarded(discarded))),
         }
+    }
+}
+
+/// A tree in the trash. It is removed by [`Discarded::remove`], or when the trash is opened.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Discarded(PathBuf);
+
+impl Discarded {
+    pub(super) fn remove(self) -> io::Result<()> {
+        remove(&self.0)
     }
 }
 

@@ -127,7 +127,7 @@ impl<'a> Unpacker<'a> {
         limits: &'a Limits,
         budget: u64,
     ) -> Result<Self, UnpackError> {
-        let folder = into.unwrap_or(Path::new("")).to_owned();
+        let folder = into.map(Path::to_owned).unwrap_or_default();
         let tree = into.map(|into| Tree::open(into, limits.depth)).transpose();
         let tree =
             tree.map_err(|source| UnpackError::Io { layer, path: folder.clone(), source })?;

@@ -69,7 +69,7 @@ fn a_full_disk_is_called_so_and_everything_is_cleaned() {
             oci(&image(&[Tar::new().file("a", &noise(5 << 20)).end()], plain), None),
             oci(&image(&[Tar::new().file("a", &[7; 9 << 20]).end()], gzip), None),
             // Room enough, but not for so many files.
-            oci(&image(&[crowd.clone()], gzip), None),
+            oci(&image(std::slice::from_ref(&crowd), gzip), None),
         ] {
             let error = store.load_from(&archive[..], None, |_| {}).unwrap_err();
             assert!(chain(&error).contains("disk is full"), "{}", chain(&error));

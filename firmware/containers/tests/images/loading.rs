@@ -145,7 +145,7 @@ fn of_several_platforms_the_fitting_one_runs_and_missing_ones_are_no_harm() {
     blobs.extend(other.blobs.clone());
     blobs.insert(hex_of(&index), index.clone());
     let scene = Scene::new();
-    let images = scene.load(&oci_of(&blobs, &[root.clone()]).end()).unwrap();
+    let images = scene.load(&oci_of(&blobs, std::slice::from_ref(&root)).end()).unwrap();
     assert_eq!((images.len(), images[0].digest), (1, digest(&hex_of(&index))));
     assert_eq!(images[0].manifest, digest(&mine.manifest));
     assert_eq!(images[0].blobs.len(), blobs.len());
@@ -154,7 +154,7 @@ fn of_several_platforms_the_fitting_one_runs_and_missing_ones_are_no_harm() {
     blobs.insert(hex_of(&index), index.clone());
     for _ in 0..2 {
         let scene = Scene::new();
-        let images = scene.load(&oci_of(&blobs, &[root.clone()]).end()).unwrap();
+        let images = scene.load(&oci_of(&blobs, std::slice::from_ref(&root)).end()).unwrap();
         assert_eq!(images[0].manifest, digest(&mine.manifest));
         assert_eq!(images[0].blobs.len(), mine.blobs.len() + 1);
         let kept = fs::read_dir(scene.images().join("blobs/sha256")).unwrap().count();
@@ -170,11 +170,11 @@ fn of_several_platforms_the_fitting_one_runs_and_missing_ones_are_no_harm() {
     assert_eq!(scene.fingerprint(), before);
 }
 
-#[test]
-fn several_images_share_what_they_have_in_common() {
+#[tokio::test]
+async fn several_images_share_what_they_have_in_common() {
     let scene = Scene::new();
     let base = layers().remove(0);
-    let one = image(&[base.clone()], gzip);
+    let one = image(std::slice::from_ref(&base), gzip);
     let two = image(&[base, Tar::new().file("two", b"2").end()], gzip);
     let mut blobs = one.blobs.clone();
     blobs.extend(two.blobs.clone());
@@ -184,22 +184,22 @@ fn several_images_share_what_they_have_in_common() {
     assert_eq!(scene.store.images().len(), 2);
     let shared = scene.layer(images[0].layers[0]);
     assert!(shared.exists());
-    let gone = scene.store.remove("one", false).unwrap();
+    let gone = scene.store.remove("one", false).await.unwrap();
     assert_eq!(
         gone,
         [Removal::Untagged("docker.io/library/one:latest".into()), Removal::Deleted(images[0].id)]
     );
     assert!(shared.exists(), "the other image needs it");
     assert_eq!(fs::read_dir(scene.images().join("blobs/sha256")).unwrap().count(), two.blobs.len());
-    scene.store.remove("two:2", false).unwrap();
+    scene.store.remove("two:2", false).await.unwrap();
     for folder in ["blobs/sha256", "layers", "incoming", "unpacking", "trash", "partial"] {
         let count = fs::read_dir(scene.images().join(folder)).unwrap().count();
         assert_eq!(count, 0, "{folder}");
     }
 }
 
-#[test]
-fn names_mean_the_image_that_got_them_last() {
+#[tokio::test]
+async fn names_mean_the_image_that_got_them_last() {
     let mut scene = Scene::new();
     let first = scene.load(&oci(&image(&layers(), plain), Some(NAME))).unwrap().remove(0);
     let other = image(&[Tar::new().file("x", b"y").end()], plain);
@@ -207,8 +207,8 @@ fn names_mean_the_image_that_got_them_last() {
     scene.reopen();
     assert_eq!(scene.store.resolve("whoami:1").unwrap().digest, second.digest);
     assert!(scene.store.find(first.digest).unwrap().names.is_empty());
-    scene.store.tag(first.digest, &"me/app".parse().unwrap()).unwrap();
-    scene.store.tag(first.digest, &"me/app:2".parse().unwrap()).unwrap();
+    scene.store.tag(first.digest, "me/app".parse().unwrap()).await.unwrap();
+    scene.store.tag(first.digest, "me/app:2".parse().unwrap()).await.unwrap();
     for name in [
         "me/app",
         "docker.io/me/app:2",
@@ -223,12 +223,12 @@ fn names_mean_the_image_that_got_them_last() {
         let error = scene.store.resolve(name).unwrap_err();
         assert!(error.to_string().contains("no such image"), "{error}");
     }
-    let by_id = scene.store.remove(&first.id.hex()[..12], false);
+    let by_id = scene.store.remove(&first.id.hex()[..12], false).await;
     assert!(matches!(by_id, Err(ChangeImageError::SeveralNames { .. })));
-    assert_eq!(scene.store.remove("me/app:2", false).unwrap().len(), 1);
-    assert_eq!(scene.store.remove(&first.id.hex()[..12], false).unwrap().len(), 2);
+    assert_eq!(scene.store.remove("me/app:2", false).await.unwrap().len(), 1);
+    assert_eq!(scene.store.remove(&first.id.hex()[..12], false).await.unwrap().len(), 2);
     assert!(scene.store.find(first.digest).is_none());
-    assert!(scene.store.remove("me/app", false).is_err());
+    assert!(scene.store.remove("me/app", false).await.is_err());
 }
 
 #[tokio::test]

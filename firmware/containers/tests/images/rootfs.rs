@@ -150,9 +150,9 @@ async fn containers_share_layers_and_nothing_else() {
     assert_eq!(scene.store.mount("one", image.digest).await.unwrap(), one);
     assert_eq!(fs::read(one.join("file")).unwrap(), b"one");
     // An image in use stays, or leaves its layers to the container.
-    let refused = scene.store.remove("app", false).unwrap_err();
+    let refused = scene.store.remove("app", false).await.unwrap_err();
     assert!(matches!(refused, ChangeImageError::InUse { .. }), "{refused}");
-    scene.store.remove("app", true).unwrap();
+    scene.store.remove("app", true).await.unwrap();
     assert!(scene.store.list().is_empty());
     assert_eq!(fs::read(one.join("file")).unwrap(), b"one");
     scene.reopen();

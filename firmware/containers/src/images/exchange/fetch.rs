@@ -227,11 +227,10 @@ where
         pins: &Mutex<Pins>,
     ) -> Result<(), FetchError> {
         pins.lock().unwrap_or_else(PoisonError::into_inner).add(blob);
-        if let Some(found) = self.store.blobs.size(blob) {
-            if size.is_none_or(|size| size == found) {
-                self.tell(found);
-                return Ok(());
-            }
+        let found = self.store.blobs.size(blob);
+        if let Some(found) = found.filter(|found| size.is_none_or(|size| size == *found)) {
+            self.tell(found);
+            return Ok(());
         }
         let first = self.open.as_ref().map_or(0, |(place, _)| *place);
         let mut reasons = Vec::new();

@@ -250,10 +250,8 @@ impl Tree {
 
     /// The folder at `location`, made with all above it if it is missing.
     fn folder_at(&mut self, location: &Location) -> Result<Rc<OwnedFd>, Present> {
-        if let Some((last, folder)) = &self.last {
-            if last == location {
-                return Ok(Rc::clone(folder));
-            }
+        if let Some((_, folder)) = self.last.as_ref().filter(|(last, _)| last == location) {
+            return Ok(Rc::clone(folder));
         }
         let folder = match self.existing(location) {
             Err(Present::Io(error)) if is_missing(&error) => self.make_folders(location)?,
