@@ -13,7 +13,7 @@
 //!   [`Phase::Stopping`], [`Phase::Removing`]) before it asks again, or it is told the same again.
 //! - **One step per task and call.** At most one action and one report for each.
 //! - **A task runs once.** What was started is never started again: a container that was lost with
-//!   the board's power has failed, and the orchestrator replaces the task in its slot.
+//!   the board's power has ended, and the orchestrator replaces the task in its slot.
 //! - **States only move forward.** Nothing is reported that the cluster already knows or is past.
 //! - **What the assignment does not name goes**: stopped, then removed. Until a first assignment
 //!   has come (generation 0), nothing is touched: the board does not know what it should run.

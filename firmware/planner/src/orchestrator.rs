@@ -7,8 +7,8 @@
 //!
 //! Where Swarm leaves a choice:
 //! - A slot is filled again only when what ran in it has ended, or its board is lost.
-//! - Tasks leave a drained or leaving board start-first, unless the service has one replica and
-//!   updates stop-first: then no two of them may run at a time.
+//! - Tasks leave a drained or leaving board start-first, unless the service updates stop-first and
+//!   has one replica or says `on_partition: stop`: then no two of a slot may run at a time.
 //! - The tasks of a lost board are replaced whatever the restart policy says: they did not end.
 //! - A global service's tasks stay where they are when their board is lost: nobody replaces them
 //!   elsewhere, and a board that was only cut off goes on with what it runs.

@@ -96,16 +96,24 @@ impl<'a> View<'a> {
 
     /// Whether a task runs nowhere the leader could know of, so that another may take its place.
     ///
-    /// A board without the quorum needs up to [`DOWN_AFTER`] to stop what must not run twice. The
-    /// former leader's is suspected sooner than that: such tasks wait for the rest of it.
+    /// What must not run twice waits for more than the verdict of this plan:
+    /// - until the log says that the board is down. From then on [`crate::assignment()`] lets it start
+    ///   no such task until it is ready again, so that none starts there that this plan replaces;
+    /// - if it was the former leader's, until [`DOWN_AFTER`] has passed since the election. A board
+    ///   without the quorum needs that long to stop, and the former leader's is suspected sooner.
     pub(crate) fn is_lost(&self, task: &Task, draft: &mut Draft<'_>) -> bool {
         let Some(node) = task.node else { return false };
-        if self.board(node).is_some_and(|board| board.state != NodeState::Down) {
+        let Some(board) = self.board(node) else { return true };
+        if board.state != NodeState::Down {
             return false;
         }
-        task.spec.on_partition != OnPartition::Stop
-            || self.heard.former_leader != Some(node)
-            || draft.is_due(self.heard.leading_since + DOWN_AFTER)
+        if task.spec.on_partition != OnPartition::Stop {
+            return true;
+        }
+        let is_agreed = board.node.status.state == NodeState::Down;
+        let has_stopped = self.heard.former_leader != Some(node)
+            || draft.is_due(self.heard.leading_since + DOWN_AFTER);
+        is_agreed && has_stopped
     }
 }
 
@@ -189,3 +197,6 @@ fn groups(state: &ClusterState) -> Vec<Group<'_>> {
     }
     groups.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests;

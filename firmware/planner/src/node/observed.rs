@@ -14,6 +14,10 @@ pub struct Observed {
     /// When the last heartbeat was *sent* that a leader has answered, less the age that the leader
     /// gave its quorum in the answer. `None` if there was none since the agent started, which
     /// counts as cut off; an agent that keeps the instant on tmpfs survives its own crash better.
+    ///
+    /// It vouches for the assignment: an answer counts only once every assignment has come that the
+    /// leader made before it (in a session, messages keep their order, and the leader sends the
+    /// assignment first).
     pub confirmed_at: Option<Timestamp>,
 }
 

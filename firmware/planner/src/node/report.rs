@@ -37,8 +37,8 @@ fn status(order: &AssignedTask, task: &ObservedTask, now: Timestamp) -> Option<T
             plain(TaskState::Shutdown, now, "stopped before it ran")
         }
         Phase::Nothing if order.status.state >= TaskState::Starting => {
-            let lost = plain(TaskState::Failed, now, "lost");
-            TaskStatus { error: "its container was lost when the board restarted".into(), ..lost }
+            let error = "its container was lost when the board restarted".to_owned();
+            TaskStatus { error, ..plain(TaskState::Shutdown, now, "lost") }
         }
         Phase::Nothing | Phase::Removing => return None,
         Phase::Preparing { since } | Phase::Prepared { since } => {
@@ -69,7 +69,8 @@ fn status(order: &AssignedTask, task: &ObservedTask, now: Timestamp) -> Option<T
     })
 }
 
-/// How a container's end counts.
+/// How a container's end counts. One that its board ended unasked has not failed: another takes its
+/// place whatever its restart policy says.
 fn ending(
     exit_code: i32,
     is_out_of_memory: bool,
@@ -78,8 +79,8 @@ fn ending(
 ) -> (TaskState, &'static str, String) {
     match stopped_for {
         Some(StopReason::CutOff) => {
-            let error = "stopped: this board was cut off from the quorum";
-            (TaskState::Failed, "stopped", error.to_owned())
+            let error = "stopped: its board was cut off from the quorum";
+            (TaskState::Shutdown, "stopped", error.to_owned())
         }
         Some(StopReason::Ordered) => (TaskState::Shutdown, "shutdown", String::new()),
         None if is_ordered => (TaskState::Shutdown, "shutdown", String::new()),

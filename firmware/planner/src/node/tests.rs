@@ -190,12 +190,12 @@ fn a_task_that_the_cluster_counts_as_ended_must_not_run() {
 }
 
 #[test]
-fn a_container_lost_with_the_power_has_failed_and_does_not_run_again() {
+fn a_container_lost_with_the_power_does_not_run_again() {
     for state in [TaskState::Starting, TaskState::Running] {
         let assignment = assignment(vec![order(1, DesiredState::Running, state)]);
         let plan = plan_node(&assignment, &observed(Phase::Nothing), NOW);
         assert_eq!(plan.actions, []);
-        assert_eq!(plan.reports[0].status.state, TaskState::Failed);
+        assert_eq!(plan.reports[0].status.state, TaskState::Shutdown);
         assert!(plan.reports[0].status.error.contains("lost"));
     }
 }
@@ -221,7 +221,7 @@ fn endings_are_told_apart() {
     assert_eq!(report(ended(143, None), DesiredState::Shutdown).state, TaskState::Shutdown);
     assert_eq!(report(ended(0, Some(StopReason::Ordered)), running).state, TaskState::Shutdown);
     let cut = report(ended(0, Some(StopReason::CutOff)), running);
-    assert_eq!(cut.state, TaskState::Failed);
+    assert_eq!(cut.state, TaskState::Shutdown);
     assert!(cut.error.contains("cut off"), "{}", cut.error);
     let error = "no such image".to_owned();
     assert_eq!(report(Phase::Failed { error, at: NOW }, running).state, TaskState::Failed);

@@ -134,3 +134,6 @@ fn settled<'a>(tasks: &[&'a Task]) -> Option<&'a Task> {
     let task = claims.next().filter(|task| task.status.state == TaskState::Running)?;
     claims.next().is_none().then_some(*task)
 }
+
+#[cfg(test)]
+mod tests;

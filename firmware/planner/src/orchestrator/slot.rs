@@ -1,7 +1,8 @@
 //! One slot: who fills it now, and who comes next.
 
 use bramble_cluster::{
-    Availability, Service, ServiceMode, Task, TaskCause, TaskState, UpdateOrder, UpdateState,
+    Availability, OnPartition, Service, ServiceMode, Task, TaskCause, TaskState, UpdateOrder,
+    UpdateState,
 };
 
 use super::{is_claim, is_vacant, request, restart, update};
@@ -156,8 +157,10 @@ fn is_rolling(service: &Service) -> bool {
     })
 }
 
-/// Whether two tasks of a slot may run for a moment when one replaces the other unforced.
+/// Whether two tasks of a slot may run for a moment when one replaces the other unforced. Unless
+/// the update order asks for it, not if there is only one, nor if it must not run twice.
 pub(super) fn is_start_first(service: &Service) -> bool {
     let is_single = matches!(service.spec.mode, ServiceMode::Replicated { replicas: ..=1 });
-    !is_single || service.spec.update.order == UpdateOrder::StartFirst
+    let is_bound = service.spec.task.on_partition == OnPartition::Stop;
+    (!is_single && !is_bound) || service.spec.update.order == UpdateOrder::StartFirst
 }

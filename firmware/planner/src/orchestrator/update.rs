@@ -59,8 +59,12 @@ pub(super) fn advance<'a>(
     }
     let lanes = if config.parallelism == 0 { u32::MAX } else { config.parallelism };
     let free = usize::try_from(lanes.saturating_sub(progress.busy)).unwrap_or(usize::MAX);
+    // Where nothing runs yet, nothing is in transition either.
     let (waiting, mut placed): (Vec<_>, Vec<_>) =
-        progress.dirty.into_iter().partition(|(_, task)| task.node.is_none());
+        progress.dirty.into_iter().partition(|(tasks, task)| {
+            let is_beside = |other: &&&Task| other.id != task.id && is_claim(other, draft);
+            task.node.is_none() && !tasks.iter().any(|other| is_beside(&other))
+        });
     for (tasks, _) in waiting {
         begin(view, service, config, tasks, draft);
     }
@@ -245,3 +249,6 @@ fn complete(service: &Service, status: &UpdateStatus, draft: &mut Draft<'_>) {
         },
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use std::{sync::Arc, time::Duration};
+
+use bramble_cluster::{
+    Availability, DesiredState, NodeState, OnPartition, ServiceSpec, TaskState, UpdateOrder,
+};
+
+use crate::{
+    assignment,
+    timing::{DOWN_AFTER, SUSPECT_AFTER},
+    world::{World, id, spec},
+};
+
+/// A service whose tasks must not run twice.
+fn bound(name: &str, replicas: u32) -> ServiceSpec {
+    let mut spec = spec(name, replicas);
+    Arc::make_mut(&mut spec.task).on_partition = OnPartition::Stop;
+    spec
+}
+
+#[test]
+fn what_must_not_run_twice_is_replaced_only_once_the_log_says_that_its_board_is_down() {
+    let mut world = World::new(2);
+    let service = world.create(bound("web", 2));
+    world.live();
+    world.lose(2);
+    world.step();
+    assert_eq!(world.state.node(id(2)).unwrap().status.state, NodeState::Down);
+    assert_eq!(world.spread(service), [1, 1], "replaced by the plan that found the board down");
+    world.settle();
+    assert_eq!(world.spread(service), [2, 0]);
+}
+
+#[test]
+fn what_may_run_twice_is_replaced_by_the_plan_that_finds_its_board_down() {
+    let mut world = World::new(2);
+    let service = world.create(spec("web", 2));
+    world.live();
+    world.lose(2);
+    world.step();
+    assert_eq!(world.spread(service), [2, 0]);
+}
+
+#[test]
+fn a_board_that_returned_while_its_end_was_agreed_on_keeps_what_must_not_run_twice() {
+    let mut world = World::new(2);
+    let service = world.create(bound("web", 2));
+    world.live();
+    world.lose(2);
+    world.step();
+    world.hear(2);
+    world.live();
+    assert_eq!(world.spread(service), [1, 1]);
+    assert_eq!(world.state.tasks().len(), 2, "nothing was replaced");
+}
+
+#[test]
+fn the_former_leaders_board_has_the_rest_of_its_time_to_stop_what_must_not_run_twice() {
+    let mut world = World::new(3);
+    let service = world.create(bound("web", 3));
+    world.live();
+    world.heard.leader = id(2);
+    world.heard.leading_since = world.now;
+    world.heard.former_leader = Some(id(1));
+    world.heard.contacts.remove(&id(1));
+    world.pass(SUSPECT_AFTER);
+    world.settle();
+    assert_eq!(world.state.node(id(1)).unwrap().status.state, NodeState::Down);
+    assert_eq!(world.spread(service), [1, 1, 1]);
+    let rest = DOWN_AFTER - SUSPECT_AFTER;
+    assert_eq!(world.plan().wake_at.map(|at| at.since(world.now) <= rest), Some(true));
+    world.pass(rest);
+    world.live();
+    assert_eq!(world.spread(service)[0], 0);
+}
+
+#[test]
+fn a_board_that_is_down_is_told_to_start_nothing_that_must_not_run_twice() {
+    for (on_partition, desired) in
+        [(OnPartition::Stop, DesiredState::Shutdown), (OnPartition::Keep, DesiredState::Running)]
+    {
+        let mut world = World::new(1);
+        let mut spec = spec("web", 2);
+        Arc::make_mut(&mut spec.task).on_partition = on_partition;
+        let service = world.create(spec);
+        world.settle();
+        let first = world.claims(service)[0].clone();
+        world.report(&first, TaskState::Running);
+        let state = NodeState::Down;
+        let (id, version) = (id(1), bramble_cluster::Version(0));
+        let message = String::new();
+        world.apply(vec![bramble_cluster::Command::SetNodeState { id, version, state, message }]);
+        for task in assignment(&world.state, id, 1).tasks {
+            let is_first = task.id == first.id;
+            let wanted = if is_first { DesiredState::Running } else { desired };
+            assert_eq!(task.desired, wanted, "{on_partition:?}, started: {is_first}");
+        }
+    }
+}
+
+#[test]
+fn what_must_not_run_twice_leaves_a_drained_board_stop_first() {
+    for (order, both) in [(UpdateOrder::StopFirst, false), (UpdateOrder::StartFirst, true)] {
+        let mut world = World::new(2);
+        let mut spec = bound("web", 2);
+        spec.update.order = order;
+        let service = world.create(spec);
+        world.live();
+        world.change_node(2, |spec| spec.availability = Availability::Drain);
+        world.settle();
+        assert_eq!(world.claims(service).len(), if both { 3 } else { 1 }, "{order:?}");
+        world.live();
+        assert_eq!(world.spread(service), [2, 0]);
+    }
+}
+
+#[test]
+fn what_must_not_run_twice_is_not_moved_for_balance() {
+    let mut world = World::new(2);
+    let service = world.create(bound("web", 4));
+    world.live();
+    world.change_node(2, |spec| spec.availability = Availability::Drain);
+    world.live();
+    world.change_node(2, |spec| spec.availability = Availability::Active);
+    world.live_for(Duration::from_secs(120));
+    assert_eq!(world.spread(service), [4, 0]);
+}
