@@ -32,6 +32,8 @@ mod endpoints;
 mod error;
 mod events;
 mod filters;
+#[cfg(test)]
+mod fixture;
 mod leader;
 mod logs;
 mod lookup;

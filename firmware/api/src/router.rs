@@ -162,3 +162,6 @@ pub(crate) fn version(parameters: &Parameters) -> Result<Version, ApiError> {
 pub(crate) fn without_suffix<'a>(path: &'a str, suffix: &str) -> Option<&'a str> {
     path.strip_suffix(suffix).filter(|name| !name.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

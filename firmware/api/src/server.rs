@@ -128,7 +128,11 @@ where
     }
 }
 
-async fn answer(router: Router, request: Request) -> Result<axum::response::Response, Infallible> {
+/// Answers one request.
+pub(crate) async fn answer(
+    router: Router,
+    request: Request,
+) -> Result<axum::response::Response, Infallible> {
     match prefix::strip(request) {
         Ok(request) => router.oneshot(request).await,
         Err(refusal) => Ok(axum::response::IntoResponse::into_response(refusal)),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bramble_cluster::{
-    ClusterState, Command, DesiredState, NetworkAttachment, NodeState, PublishMode, Service,
-    ServiceId, ServiceMode, ServiceSpec, TaskState, Version,
+    ClusterState, Command, DesiredState, NetworkAttachment, NodeState, PublishMode, Rejection,
+    Service, ServiceId, ServiceMode, ServiceSpec, TaskState, Version,
 };
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::{
     body,
     error::ApiError,
     filters::Filters,
-    lookup,
+    lookup, rejection,
     types::{
         self, InvalidField, container::write_image, network, service::ServiceStatus, unsupported,
     },
@@ -109,7 +109,11 @@ pub(crate) fn create(
     id: ServiceId,
     request: Value,
 ) -> Result<Planned, ApiError> {
-    let (spec, mut warnings) = understand(request, None)?;
+    let (mut spec, mut warnings) = understand(request, None)?;
+    if spec.name.is_empty() {
+        // Docker makes a name up as well; this one tells which service it is.
+        spec.name = format!("service-{:.8}", id.to_string());
+    }
     if let Some(service) = state.service_by_name(&spec.name) {
         let message = format!(
             "name conflicts with an existing object: service {} already exists ({})",
@@ -226,8 +230,12 @@ fn check(spec: &ServiceSpec) -> Result<(), ApiError> {
             }
         }
     }
-    bramble_cluster::validate::service_spec(spec)
-        .map_err(|rejection| crate::rejection::to_error(&rejection))
+    bramble_cluster::validate::service_spec(spec).map_err(|rejection| match rejection {
+        Rejection::Invalid { field, reason } if field == "name" => {
+            InvalidField::new(format!("name `{}`", spec.name), reason).into()
+        }
+        other => rejection::to_error(&other),
+    })
 }
 
 /// What published ports mean while containers have their board's own network.

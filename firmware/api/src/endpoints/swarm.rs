@@ -101,7 +101,7 @@ pub(crate) fn join(is_member: bool) -> ApiError {
         return already();
     }
     ApiError::Unavailable(
-        "boards do not join by command: put the token under `[cluster] join` in bramble.toml and \
+        "boards do not join by command: put the token and a manager's address under `[cluster]` in bramble.toml and \
          start the board again, or give it the cluster's key"
             .to_owned(),
     )
