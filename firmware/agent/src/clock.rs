@@ -68,6 +68,31 @@ impl BoardClock {
     pub(crate) fn now(&self) -> Timestamp {
         self.booted_at + since_boot()
     }
+
+    /// How the operating system's clock relates to this one now.
+    pub(crate) fn system_clock(&self) -> SystemClock {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        SystemClock { system: Timestamp::default() + since_epoch, board: self.now() }
+    }
+}
+
+/// The operating system's clock and the board's, read at one instant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SystemClock {
+    system: Timestamp,
+    board: Timestamp,
+}
+
+impl SystemClock {
+    /// An instant that was read from the operating system's clock, by the board's clock. Right if
+    /// nobody set the former since.
+    pub(crate) fn board_time(self, at: Timestamp) -> Timestamp {
+        if at > self.system {
+            self.board + at.since(self.system)
+        } else {
+            self.board - self.system.since(at)
+        }
+    }
 }
 
 /// Time since boot, suspended time included. Every Linux has this clock.
@@ -89,6 +114,14 @@ mod tests {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let difference = (Timestamp::default() + since_epoch).since(first.now());
         assert!(difference < Duration::from_secs(5), "{difference:?}");
+    }
+
+    #[test]
+    fn instants_of_the_operating_systems_clock_are_translated() {
+        let at = Timestamp::from_millis;
+        let clock = SystemClock { system: at(10_000), board: at(4_000) };
+        assert_eq!(clock.board_time(at(9_500)), at(3_500));
+        assert_eq!(clock.board_time(at(10_500)), at(4_500));
     }
 
     #[test]

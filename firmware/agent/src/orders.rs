@@ -11,21 +11,26 @@ use std::{
 
 use bramble_cluster::{Assignment, ClusterId, NodeId, OnPartition, Timestamp};
 use bramble_peering::session::Welcome;
-use bramble_planner::node::is_newer;
+use bramble_planner::{node::is_newer, timing::CUT_OFF_AFTER};
 use tokio::sync::watch;
 
 use self::record::Record;
-use crate::clock::BoardClock;
+use crate::clock::{BoardClock, SystemClock};
 
 /// The orders of the moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Current {
     /// What to run. Generation 0 until a first assignment has come.
     pub(crate) assignment: Arc<Assignment>,
-    /// Counts the sessions that were opened: what was said in an earlier one has to be said again.
+    /// Counts the sessions that brought an assignment: what was said in an earlier one is judged
+    /// anew by what the cluster knows in this one.
     pub(crate) session: u64,
     /// Who leads, while a session is open.
     pub(crate) leader: Option<NodeId>,
+    /// Whether the leader has said that this board may leave.
+    pub(crate) may_leave: bool,
+    /// Counts how often a board that was cut off was confirmed again.
+    pub(crate) confirmations: u64,
 }
 
 /// The standing orders. Clones share them.
@@ -47,6 +52,8 @@ struct LeadersWord {
     confirmed_at: Option<Timestamp>,
     /// The cluster clock, and this board's clock at the same instant.
     clocks: Option<(Timestamp, Timestamp)>,
+    /// Whether an assignment came in this session.
+    has_assigned: bool,
 }
 
 impl Orders {
@@ -55,7 +62,7 @@ impl Orders {
         let record = Record::new(run, cluster);
         let assignment = Arc::new(record.assignment().unwrap_or_default());
         let confirmed_at = record.confirmed_at();
-        let leader = Mutex::new(LeadersWord { confirmed_at, clocks: None });
+        let leader = Mutex::new(LeadersWord { confirmed_at, ..LeadersWord::default() });
         let current = watch::Sender::new(Current { assignment, ..Current::default() });
         Self(Arc::new(Shared { clock, record, current, leader }))
     }
@@ -68,6 +75,11 @@ impl Orders {
     /// This board's clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.0.clock.now()
+    }
+
+    /// How the operating system's clock relates to this board's.
+    pub(crate) fn system_clock(&self) -> SystemClock {
+        self.0.clock.system_clock()
     }
 
     /// When the leader, and with it a quorum, was last known to count on this board.
@@ -86,10 +98,14 @@ impl Orders {
 
     /// A leader opened a session.
     pub(crate) fn session_began(&self, welcome: &Welcome) {
-        self.word().clocks = Some((welcome.now, self.now()));
+        let now = self.now();
+        let mut word = self.word();
+        word.clocks = Some((welcome.now, now));
+        word.has_assigned = false;
+        drop(word);
         self.0.current.send_modify(|current| {
-            current.session += 1;
             current.leader = Some(welcome.leader);
+            current.may_leave = false;
         });
     }
 
@@ -113,16 +129,31 @@ impl Orders {
         if let Err(error) = self.0.record.keep_assignment(&assignment) {
             tracing::warn!(%error, "the assignment would be forgotten with the daemon");
         }
-        self.0.current.send_modify(|current| current.assignment = assignment);
+        let is_first = !std::mem::replace(&mut self.word().has_assigned, true);
+        self.0.current.send_modify(|current| {
+            current.session += u64::from(is_first);
+            current.assignment = assignment;
+        });
+    }
+
+    /// The leader says that this board may leave.
+    pub(crate) fn let_leave(&self) {
+        self.0.current.send_modify(|current| current.may_leave = true);
     }
 
     /// The heartbeat sent at `sent_at` was answered by a leader whose quorum was `quorum_age` old.
     pub(crate) fn confirm(&self, sent_at: Timestamp, quorum_age: Duration, cluster_now: Timestamp) {
         let confirmed_at = sent_at - quorum_age;
+        let now = self.now();
         let mut word = self.word();
-        word.clocks = Some((cluster_now, self.now()));
+        let was_cut_off = word.confirmed_at.is_none_or(|at| now >= at + CUT_OFF_AFTER);
+        word.clocks = Some((cluster_now, now));
         word.confirmed_at = word.confirmed_at.max(Some(confirmed_at));
         drop(word);
+        if was_cut_off {
+            // The loop sleeps over heartbeats, but not over this.
+            self.0.current.send_modify(|current| current.confirmations += 1);
+        }
         let stops = |assignment: &Assignment| {
             assignment.tasks.iter().any(|task| task.spec.on_partition == OnPartition::Stop)
         };

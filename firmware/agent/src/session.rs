@@ -34,6 +34,9 @@ pub type BoxedStream = Pin<Box<dyn Stream>>;
 /// Opens a session's connection to a board.
 pub type Dial = Arc<dyn Fn(Peer) -> BoxFuture<'static, io::Result<BoxedStream>> + Send + Sync>;
 
+/// Says what this board is now.
+pub type Describe = Arc<dyn Fn() -> NodeDescription + Send + Sync>;
+
 /// Whom to ask for the leader.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Managers {
@@ -41,6 +44,18 @@ pub struct Managers {
     pub leader: Option<NodeId>,
     /// The managers, as last heard.
     pub peers: Vec<Peer>,
+}
+
+impl Managers {
+    /// Takes over who manages and who leads, as far as that is known; whether that was news.
+    pub(crate) fn learn(&mut self, leader: Option<NodeId>, peers: Vec<Peer>) -> bool {
+        let before = self.clone();
+        if !peers.is_empty() {
+            self.peers = peers;
+        }
+        self.leader = leader.or(self.leader);
+        *self != before
+    }
 }
 
 /// All images of this board, as of their store's change of this number.
@@ -58,7 +73,9 @@ pub(crate) struct Session {
     pub(crate) managers: watch::Sender<Managers>,
     pub(crate) outbox: Outbox,
     pub(crate) orders: Orders,
-    pub(crate) description: watch::Receiver<NodeDescription>,
+    pub(crate) describe: Describe,
+    /// What was last said.
+    pub(crate) described: NodeDescription,
     pub(crate) images: watch::Receiver<Listing>,
     /// The number of the last listing that a quorum has.
     pub(crate) listed: watch::Sender<u64>,
@@ -91,9 +108,9 @@ impl Session {
         }
     }
 
-    fn search(&self) -> Search {
-        let hello =
-            Hello { instance: self.instance, description: self.description.borrow().clone() };
+    fn search(&mut self) -> Search {
+        self.described = (self.describe)();
+        let hello = Hello { instance: self.instance, description: self.described.clone() };
         Box::pin(find(Arc::clone(&self.dial), hello, self.managers.clone()))
     }
 }

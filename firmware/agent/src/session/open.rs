@@ -52,7 +52,6 @@ enum Event {
     Heartbeat,
     Reports,
     Images,
-    Description,
     Leaving,
     Found(Found),
 }
@@ -89,10 +88,6 @@ impl<'a> Open<'a> {
                 Event::Heartbeat => self.beat().await,
                 Event::Reports => self.report().await,
                 Event::Images => self.tell_images().await,
-                Event::Description => {
-                    let description = self.session.description.borrow_and_update().clone();
-                    self.send(NodeMessage::Describe(description)).await
-                }
                 Event::Leaving => self.leave().await,
             };
             if let Err(ended) = outcome {
@@ -104,13 +99,8 @@ impl<'a> Open<'a> {
     /// Everything a new leader has to know, whether or not an earlier one was told.
     async fn begin(&mut self) -> Result<(), Ended> {
         let managers = std::mem::take(&mut self.welcome.managers);
-        learn(&self.session.managers, None, managers);
-        let leader = self.welcome.leader;
-        self.session.managers.send_if_modified(|known| {
-            let is_new = known.leader != Some(leader);
-            known.leader = Some(leader);
-            is_new
-        });
+        let leader = Some(self.welcome.leader);
+        self.session.managers.send_if_modified(|known| known.learn(leader, managers));
         self.session.orders.session_began(&self.welcome);
         self.session.outbox.start_over();
         // Heartbeats first: the leader counts from them.
@@ -138,7 +128,6 @@ impl<'a> Open<'a> {
             () = session.outbox.changed() => Event::Reports,
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Reports,
             Ok(()) = session.images.changed() => Event::Images,
-            Ok(()) = session.description.changed() => Event::Description,
             Ok(()) = session.is_leaving.changed() => Event::Leaving,
             found = search => Event::Found(found),
         }
@@ -158,6 +147,7 @@ impl<'a> Open<'a> {
                     is_newer
                 });
             }
+            LeaderMessage::MayLeave => self.session.orders.let_leave(),
             LeaderMessage::Managers(managers) => learn(&self.session.managers, None, managers),
             LeaderMessage::NotLeader { leader, managers } => {
                 learn(&self.session.managers, leader, managers);
@@ -198,12 +188,25 @@ impl<'a> Open<'a> {
         let vitals = &mut self.session.vitals;
         let has_news = is_first || vitals.has_changed().unwrap_or(false);
         let vitals = has_news.then(|| vitals.borrow_and_update().clone());
+        if vitals.is_some() {
+            self.describe().await?;
+        }
         self.number += 1;
         self.sent.push_back((self.number, self.session.orders.now()));
         if self.sent.len() > HEARTBEATS_KEPT {
             self.sent.pop_front();
         }
         self.send(NodeMessage::Heartbeat { number: self.number, vitals }).await
+    }
+
+    /// Says what the board is now, if that is not what was said last: addresses come and go.
+    async fn describe(&mut self) -> Result<(), Ended> {
+        let description = (self.session.describe)();
+        if description == self.session.described {
+            return Ok(());
+        }
+        self.session.described.clone_from(&description);
+        self.send(NodeMessage::Describe(description)).await
     }
 
     async fn report(&mut self) -> Result<(), Ended> {

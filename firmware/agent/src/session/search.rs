@@ -184,14 +184,11 @@ async fn greet(
 pub(super) fn learn(managers: &watch::Sender<Managers>, leader: Option<Peer>, peers: Vec<Peer>) {
     managers.send_if_modified(|known| {
         let before = known.clone();
-        if !peers.is_empty() {
-            known.peers = peers;
-        }
-        if let Some(leader) = leader {
-            known.leader = Some(leader.id);
-            if known.peers.iter().all(|peer| peer.id != leader.id) {
-                known.peers.push(leader);
-            }
+        known.learn(leader.as_ref().map(|leader| leader.id), peers);
+        if let Some(leader) = leader
+            && known.peers.iter().all(|peer| peer.id != leader.id)
+        {
+            known.peers.push(leader);
         }
         *known != before
     });

@@ -44,7 +44,7 @@ struct World {
     listed: watch::Receiver<u64>,
     running: JoinHandle<Infallible>,
     _run: tempfile::TempDir,
-    _senders: (watch::Sender<NodeDescription>, watch::Sender<Vitals>),
+    _vitals: watch::Sender<Vitals>,
 }
 
 impl Drop for World {
@@ -85,7 +85,6 @@ fn world(count: u128, dead: u128) -> World {
     let outbox = Outbox::default();
     let managers =
         watch::Sender::new(Managers { leader: None, peers: (1..=count).map(peer).collect() });
-    let (description_sender, description) = watch::channel(NodeDescription::default());
     let (vitals_sender, vitals) = watch::channel(Vitals::default());
     let (images, images_receiver) = watch::channel(Listing::default());
     let (listed_sender, listed) = watch::channel(0);
@@ -96,7 +95,8 @@ fn world(count: u128, dead: u128) -> World {
         managers: managers.clone(),
         outbox: outbox.clone(),
         orders: orders.clone(),
-        description,
+        describe: Arc::new(NodeDescription::default),
+        described: NodeDescription::default(),
         images: images_receiver,
         listed: listed_sender,
         vitals,
@@ -112,7 +112,7 @@ fn world(count: u128, dead: u128) -> World {
         listed,
         running: tokio::spawn(session.run()),
         _run: run,
-        _senders: (description_sender, vitals_sender),
+        _vitals: vitals_sender,
     }
 }
 

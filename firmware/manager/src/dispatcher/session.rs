@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bramble_cluster::{
-    AssignedTask, Assignment, ClusterState, Command, Image, NodeDescription, NodeId, Peer,
-    TaskReport, TaskState,
+    AssignedTask, Assignment, Availability, ClusterState, Command, DesiredState, Image, Node,
+    NodeDescription, NodeId, NodeState, Peer, Slot, Task, TaskReport, TaskState,
 };
 use bramble_peering::session::{
     Hello, LeaderMessage, NodeMessage, Receiver, Sender, SessionError, Welcome, leader_side,
@@ -52,6 +52,7 @@ struct Session {
     /// What the node was told last.
     assignment: Arc<Assignment>,
     managers: Vec<Peer>,
+    is_leaving: bool,
     silent_at: Instant,
 }
 
@@ -93,6 +94,7 @@ where
                 taken_sender,
                 assignment: Arc::default(),
                 managers: Vec::new(),
+                is_leaving: false,
                 silent_at: Instant::now() + SILENCE,
             };
             let Over(reason) = session.run(hello.description).await;
@@ -242,7 +244,12 @@ impl Session {
                 let state = self.desk.seat.state();
                 self.describe(&state, description).await?;
             }
-            NodeMessage::Leaving => self.contact.leaving(),
+            NodeMessage::Leaving => {
+                self.contact.leaving();
+                self.is_leaving = true;
+                let state = self.desk.seat.state();
+                self.let_leave(&state).await?;
+            }
             NodeMessage::Hello(_) => return Err(over("the node said hello twice")),
         }
         Ok(())
@@ -256,6 +263,7 @@ impl Session {
             return Err(over("the node was removed"));
         }
         self.assign(&state, false).await?;
+        self.let_leave(&state).await?;
         self.tell_managers(&state).await
     }
 
@@ -282,6 +290,15 @@ impl Session {
         self.assignment = Arc::new(assignment);
         let message = LeaderMessage::Assignment(Arc::clone(&self.assignment));
         self.send(message).await
+    }
+
+    /// Tells a node that leaves when it may: said once.
+    async fn let_leave(&mut self, state: &ClusterState) -> Result<(), Over> {
+        if self.is_leaving && may_leave(state, self.node) {
+            self.is_leaving = false;
+            self.send(LeaderMessage::MayLeave).await?;
+        }
+        Ok(())
     }
 
     async fn tell_managers(&mut self, state: &ClusterState) -> Result<(), Over> {
@@ -350,6 +367,23 @@ fn is_same_order(new: &Assignment, old: &Assignment) -> bool {
                 && new.image == old.image
                 && (!is_fetching(new) || new.image_holders == old.image_holders)
         })
+}
+
+/// Whether a node that leaves has nothing to wait for: whatever ran on it and can run elsewhere was
+/// withdrawn from it, which the planner does once a replacement runs; or no other node takes tasks.
+fn may_leave(state: &ClusterState, node: NodeId) -> bool {
+    let takes_tasks = |other: &Node| {
+        other.id != node
+            && other.status.state == NodeState::Ready
+            && other.spec.availability == Availability::Active
+    };
+    let is_replaceable = |task: &Task| {
+        matches!(task.slot, Slot::Replica(_))
+            && task.desired == DesiredState::Running
+            && !task.status.state.is_terminal()
+    };
+    !state.nodes().values().any(|other| takes_tasks(other))
+        || !state.tasks_on(node).any(|task| is_replaceable(task))
 }
 
 /// Whether the state says already that the node holds these images by these names.
