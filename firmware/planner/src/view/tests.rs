@@ -1,7 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bramble_cluster::{
-    Availability, DesiredState, NodeState, OnPartition, ServiceSpec, TaskState, UpdateOrder,
+    Availability, DesiredState, NodeState, OnPartition, ServiceId, ServiceSpec, TaskState,
+    UpdateOrder,
 };
 
 use crate::{
@@ -17,6 +18,14 @@ fn bound(name: &str, replicas: u32) -> ServiceSpec {
     spec
 }
 
+/// The numbers of the boards that the service's tasks should run on.
+fn places(world: &World, service: ServiceId) -> Vec<u128> {
+    let nodes = world.claims(service).into_iter().filter_map(|task| task.node);
+    let mut places: Vec<u128> = nodes.map(|node| node.bits()).collect();
+    places.sort_unstable();
+    places
+}
+
 #[test]
 fn what_must_not_run_twice_is_replaced_only_once_the_log_says_that_its_board_is_down() {
     let mut world = World::new(2);
@@ -25,9 +34,9 @@ fn what_must_not_run_twice_is_replaced_only_once_the_log_says_that_its_board_is_
     world.lose(2);
     world.step();
     assert_eq!(world.state.node(id(2)).unwrap().status.state, NodeState::Down);
-    assert_eq!(world.spread(service), [1, 1], "replaced by the plan that found the board down");
+    assert_eq!(places(&world, service), [1, 2], "replaced by the plan that found the board down");
     world.settle();
-    assert_eq!(world.spread(service), [2, 0]);
+    assert_eq!(places(&world, service), [1, 1]);
 }
 
 #[test]
@@ -37,7 +46,7 @@ fn what_may_run_twice_is_replaced_by_the_plan_that_finds_its_board_down() {
     world.live();
     world.lose(2);
     world.step();
-    assert_eq!(world.spread(service), [2, 0]);
+    assert_eq!(places(&world, service), [1, 1]);
 }
 
 #[test]
