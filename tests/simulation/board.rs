@@ -126,12 +126,15 @@ impl Board {
         is_accepted
     }
 
-    /// A new daemon finds again what the keeper holds. Whether the crash left the instant of the
-    /// last confirmation readable is a matter of chance.
-    pub(super) fn start_daemon(&mut self, keeps_confirmation: bool) {
+    /// A new daemon finds again what the keeper holds. Whether the crash left its record of the
+    /// leader's last word readable is a matter of chance.
+    pub(super) fn start_daemon(&mut self, has_record: bool) {
         self.is_up = true;
-        let confirmed_at = self.agent.confirmed_at.filter(|_| keeps_confirmation);
-        self.agent = Agent { confirmed_at, ..Agent::default() };
+        let old = std::mem::take(&mut self.agent);
+        if has_record {
+            self.agent.confirmed_at = old.confirmed_at;
+            self.agent.assignment = old.assignment;
+        }
         let skew = self.skew;
         let clock = |at: u64| Timestamp::from_millis(at + skew);
         for (id, container) in &self.containers {

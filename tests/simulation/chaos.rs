@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bramble_cluster::OnPartition;
+
 use super::{
-    board::{Agent, Place, Replica},
+    board::{Agent, Container, Place, Replica},
     invariants::Verdict,
     leading::copied,
     world::{Event, World, board},
@@ -103,8 +105,13 @@ impl World {
                 contact.is_connected = false;
             }
         }
-        let daemon_life = self.boards[place].daemon_life;
-        let delay = self.random.between(50, 3_000);
+        // While its daemon is down nobody on a board can stop what must not run twice. The keeper
+        // starts it again at once; a daemon that stays down for longer than that is out of scope.
+        let board = &self.boards[place];
+        let is_bound = |it: &Container| it.spec.on_partition == OnPartition::Stop;
+        let longest = if board.containers.values().any(is_bound) { 300 } else { 3_000 };
+        let daemon_life = board.daemon_life;
+        let delay = self.random.between(50, longest);
         self.schedule_in(delay, Event::DaemonUp { place, daemon_life });
     }
 
@@ -124,11 +131,11 @@ impl World {
         if board.daemon_life != daemon_life || !board.is_powered || board.is_up {
             return;
         }
-        let keeps_confirmation = self.random.percent(50);
+        let has_record = self.random.percent(50);
         let is_read_back = self.random.percent(20);
         self.change_links(|world| {
             let board = &mut world.boards[place];
-            board.start_daemon(keeps_confirmation);
+            board.start_daemon(has_record);
             // A voter that restarts reads its snapshot and its log.
             if let Some(replica) = board.replica.as_mut().filter(|_| is_read_back) {
                 *replica = Replica { state: copied(&replica.state), is_applying: false };

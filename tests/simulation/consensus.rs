@@ -63,6 +63,8 @@ pub(super) struct Contact {
     /// What of the node's tasks was sent last.
     pub(super) sent: Option<Fingerprint>,
     pub(super) is_sending: bool,
+    /// Assignments on their way. Answers to heartbeats do not overtake them.
+    pub(super) on_the_way: u32,
 }
 
 /// Tells two assignments of a node apart.
@@ -71,6 +73,7 @@ pub(super) struct Fingerprint {
     pub(super) tasks: usize,
     pub(super) newest: u64,
     pub(super) ids: u128,
+    pub(super) is_down: bool,
 }
 
 /// Commands on their way into the log.

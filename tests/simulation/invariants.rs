@@ -109,12 +109,11 @@ impl Judges {
     pub(super) fn started(
         &mut self,
         boards: &[Board],
-        newest: &ClusterState,
         place: Place,
         task: TaskId,
     ) -> Verdict {
         self.checks += 1;
-        self.exclusive.check(boards, newest, place, task)
+        self.exclusive.check(boards, place, task)
     }
 
     /// A board took over an assignment.

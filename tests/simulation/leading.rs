@@ -65,6 +65,7 @@ impl World {
             wake_at: None,
         };
         self.consensus.leaderships.insert(term, leadership);
+        self.inherit(term, term - 1)?;
         self.wake_leader(term, 1);
         self.spread_the_word();
         for place in 0..self.boards.len() {
@@ -182,23 +183,63 @@ impl World {
         ticket
     }
 
-    /// A proposal gets into the log if its leader still leads. If not, it is lost, or turns up when
-    /// another one leads.
+    /// A proposal gets into the log if its leader still leads, after all that the same leader has
+    /// proposed before. While nobody leads it waits for a quorum, or for an election to decide. What
+    /// a person asked for may turn up later.
     pub(super) fn commit_or_lose(&mut self, ticket: u64) -> Verdict {
-        let Some(mut proposal) = self.consensus.proposals.remove(&ticket) else { return Ok(()) };
+        let Some(proposal) = self.consensus.proposals.get(&ticket) else { return Ok(()) };
+        let (latest, is_late) = (self.consensus.term, proposal.is_late);
         match self.leader().map(|(term, ..)| term) {
-            Some(term) if term == proposal.term || proposal.is_late => {
-                self.commit(term, ticket, &proposal)
+            Some(term) if term == proposal.term => return self.commit_up_to(term, ticket),
+            Some(term) if is_late => {
+                let proposal = self.consensus.proposals.remove(&ticket).expect("it is there");
+                return self.commit(term, ticket, &proposal);
             }
-            _ if !proposal.is_late && self.random.percent(30) => {
-                proposal.is_late = true;
-                self.consensus.proposals.insert(ticket, proposal);
-                let delay = self.random.between(10, 4_000);
-                self.schedule_in(delay, Event::Commit(ticket));
-                Ok(())
-            }
-            _ => Ok(()),
+            _ => {}
         }
+        let is_askers = matches!(proposal.origin, Origin::Operator);
+        let delay = if proposal.term == latest {
+            self.random.between(20, 200)
+        } else if is_late || (is_askers && self.random.percent(30)) {
+            self.random.between(10, 4_000)
+        } else {
+            self.consensus.proposals.remove(&ticket);
+            return Ok(());
+        };
+        if let Some(proposal) = self.consensus.proposals.get_mut(&ticket) {
+            proposal.is_late = proposal.term != latest;
+        }
+        self.schedule_in(delay, Event::Commit(ticket));
+        Ok(())
+    }
+
+    fn commit_up_to(&mut self, term: u64, ticket: u64) -> Verdict {
+        for ticket in self.tickets_of(term).into_iter().filter(|it| *it <= ticket) {
+            let proposal = self.consensus.proposals.remove(&ticket).expect("it is there");
+            self.commit(term, ticket, &proposal)?;
+            if self.leader().is_none_or(|(leading, ..)| leading != term) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of what the leader before had proposed and not got agreed on, the log of the new one has the
+    /// first part. It counts before anything that the new one does.
+    fn inherit(&mut self, term: u64, before: u64) -> Verdict {
+        let tickets = self.tickets_of(before);
+        let kept = self.random.index(tickets.len() + 1);
+        for ticket in tickets.into_iter().take(kept) {
+            let proposal = self.consensus.proposals.remove(&ticket).expect("it is there");
+            self.commit(term, ticket, &Proposal { is_late: true, ..proposal })?;
+        }
+        Ok(())
+    }
+
+    /// What the leader of a term has proposed, in order.
+    fn tickets_of(&self, term: u64) -> Vec<u64> {
+        let proposals = self.consensus.proposals.iter();
+        proposals.filter(|(_, it)| it.term == term && !it.is_late).map(|(it, _)| *it).collect()
     }
 
     fn commit(&mut self, term: u64, ticket: u64, proposal: &Proposal) -> Verdict {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bramble_cluster::{
-    Assignment, ClusterState, Command, NodeAdmission, NodeDescription, NodeId, NodeSpec, Platform,
-    TaskReport,
+    Assignment, ClusterState, Command, NodeAdmission, NodeDescription, NodeId, NodeSpec, NodeState,
+    Platform, TaskReport,
 };
 use bramble_planner::assignment;
 
@@ -23,7 +23,8 @@ const QUORUM_AGE: u64 = 100;
 const ROUND_TRIP: u64 = 10;
 
 impl World {
-    /// When the board was last confirmed by the quorum: heartbeats are not events of their own.
+    /// When the board was last confirmed by the quorum: heartbeats are not events of their own. The
+    /// leader sends what has changed before it answers.
     pub(super) fn confirmed_at(&self, place: Place) -> Option<u64> {
         let board = &self.boards[place];
         let known = board.agent.confirmed_at;
@@ -31,6 +32,10 @@ impl World {
             return known;
         };
         if self.leader().is_none_or(|(term, ..)| term != session.term) {
+            return known;
+        }
+        let contact = &self.consensus.leaderships[&session.term].contacts[&place];
+        if contact.sent.is_none() || contact.is_sending || contact.on_the_way > 0 {
             return known;
         }
         let since = (self.now - session.opened_at).checked_sub(ROUND_TRIP);
@@ -150,6 +155,7 @@ impl World {
             is_leaving: false,
             sent: None,
             is_sending: false,
+            on_the_way: 0,
         };
         for (other, leadership) in &mut self.consensus.leaderships {
             if *other == term {
@@ -181,6 +187,7 @@ impl World {
             .map(|(place, _)| *place)
             .collect();
         for place in stale {
+            self.boards[place].agent.confirmed_at = self.confirmed_at(place);
             let delay = self.random.between(1, 10);
             self.schedule_in(delay, Event::Dispatch { term, place });
             let leadership = self.consensus.leaderships.get_mut(&term);
@@ -214,9 +221,15 @@ impl World {
         if self.random.percent(trouble) {
             let late = delay + self.random.between(1, 5_000);
             let assignment = Arc::clone(&assignment);
-            self.schedule_in(late, Event::Assigned { place, session, assignment });
+            let message = Event::Assigned { place, session, assignment, is_copy: true };
+            self.schedule_in(late, message);
         }
-        self.schedule_in(delay, Event::Assigned { place, session, assignment });
+        let leadership = self.consensus.leaderships.get_mut(&term);
+        if let Some(contact) = leadership.and_then(|it| it.contacts.get_mut(&place)) {
+            contact.on_the_way += 1;
+        }
+        let message = Event::Assigned { place, session, assignment, is_copy: false };
+        self.schedule_in(delay, message);
     }
 
     fn break_session(&mut self, place: Place, number: u64) {
@@ -242,6 +255,7 @@ impl World {
         place: Place,
         session: u64,
         assignment: &Arc<Assignment>,
+        is_copy: bool,
     ) -> Verdict {
         let board = &self.boards[place];
         if !board.is_up {
@@ -251,8 +265,15 @@ impl World {
         if is_current && !self.is_through(place) {
             // The transport repeats it until the session ends.
             let assignment = Arc::clone(assignment);
-            self.schedule_in(100, Event::Assigned { place, session, assignment });
+            let message = Event::Assigned { place, session, assignment, is_copy };
+            self.schedule_in(100, message);
             return Ok(());
+        }
+        let term = self.boards[place].agent.session.map(|it| it.term).filter(|_| is_current);
+        let leadership = term.and_then(|term| self.consensus.leaderships.get_mut(&term));
+        let contact = leadership.and_then(|it| it.contacts.get_mut(&place));
+        if let Some(contact) = contact.filter(|it| !is_copy && it.number == session) {
+            contact.on_the_way -= 1;
         }
         let board = &mut self.boards[place];
         if board.accept(assignment) {
@@ -317,7 +338,8 @@ pub(super) fn admission(board: &Board, place: Place) -> NodeAdmission {
 }
 
 fn fingerprint(state: &ClusterState, node: NodeId) -> Fingerprint {
-    let mut print = Fingerprint { tasks: 0, newest: 0, ids: 0 };
+    let is_down = state.node(node).is_some_and(|node| node.status.state == NodeState::Down);
+    let mut print = Fingerprint { tasks: 0, newest: 0, ids: 0, is_down };
     for task in state.tasks_on(node) {
         print.tasks += 1;
         print.newest = print.newest.max(task.version.0);

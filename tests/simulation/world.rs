@@ -43,7 +43,7 @@ pub(super) enum Event {
     /// A board looks for a leader.
     Connect(Place),
     /// An assignment arrives.
-    Assigned { place: Place, session: u64, assignment: Arc<Assignment> },
+    Assigned { place: Place, session: u64, assignment: Arc<Assignment>, is_copy: bool },
     /// Reports arrive at the leader.
     Reported { place: Place, node: NodeId, term: u64, session: u64, reports: Vec<TaskReport> },
     /// The leader's acknowledgement arrives.
@@ -159,8 +159,8 @@ impl World {
             Event::Lead(term) => return self.lead(term),
             Event::Dispatch { term, place } => self.dispatch(term, place),
             Event::Connect(place) => self.connect(place),
-            Event::Assigned { place, session, assignment } => {
-                return self.assigned(place, session, &assignment);
+            Event::Assigned { place, session, assignment, is_copy } => {
+                return self.assigned(place, session, &assignment, is_copy);
             }
             Event::Reported { place, node, term, session, reports } => {
                 self.reported(place, node, (term, session), reports);
@@ -230,8 +230,7 @@ impl World {
         board.finish(task, effect, self.now);
         if board.is_live(task) && matches!(effect, Effect::Started { .. }) {
             self.let_live(place, task);
-            let newest = newest(&self.boards);
-            self.judges.started(&self.boards, newest, place, task)?;
+            self.judges.started(&self.boards, place, task)?;
         }
         self.look(place, 10);
         Ok(())

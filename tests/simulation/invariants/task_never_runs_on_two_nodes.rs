@@ -1,18 +1,15 @@
 //! **A task never runs on two nodes.** Of containers that are alive at the same instant:
 //! - no two are of the same task;
-//! - no two are of the same slot of an `on_partition: stop` service, if the leader counts one of
-//!   them as gone (its task has ended or is forgotten, or its board is down): what a cut-off board
-//!   must stop has stopped before the leader starts another;
-//! - and of such a service with one replica that updates stop-first no two of the slot at all.
+//! - no two are of the same slot of a service that says `on_partition: stop` and updates stop-first:
+//!   what must not run twice has stopped before the leader starts another, whoever is cut off;
+//!   only a task created while the service updated start-first may run beside another.
 //!
 //! Slots of other services may be filled twice: on purpose for a moment (start-first), and by boards
 //! that are cut off for as long as they are.
 
 use std::collections::BTreeSet;
 
-use bramble_cluster::{
-    ClusterState, NodeState, OnPartition, ServiceMode, TaskId, TaskState, UpdateOrder,
-};
+use bramble_cluster::{ClusterState, OnPartition, TaskId, UpdateOrder};
 
 use super::{Change, Verdict, broken};
 use crate::simulation::board::{Board, Place, Process};
@@ -28,7 +25,6 @@ impl Exclusive {
         for change in changes.iter().filter(|change| change.past.is_none()) {
             let Some(service) = state.service(change.task.service) else { continue };
             if service.spec.update.order == UpdateOrder::StopFirst
-                && matches!(service.spec.mode, ServiceMode::Replicated { replicas: 0..=1 })
                 && change.task.spec.on_partition == OnPartition::Stop
             {
                 self.0.insert(change.task.id);
@@ -40,7 +36,6 @@ impl Exclusive {
     pub(super) fn check(
         &self,
         boards: &[Board],
-        newest: &ClusterState,
         place: Place,
         task: TaskId,
     ) -> Verdict {
@@ -62,7 +57,7 @@ impl Exclusive {
                 if !is_bound || !is_same_slot || place == other_place {
                     continue;
                 }
-                if self.0.contains(&task) || counts_as_gone(newest, board, *id) {
+                if self.0.contains(&task) {
                     return broken(
                         NAME,
                         format!(
@@ -75,11 +70,4 @@ impl Exclusive {
         }
         Ok(())
     }
-}
-
-/// Whether the cluster counts a task as gone that is alive on this board.
-fn counts_as_gone(newest: &ClusterState, board: &Board, task: TaskId) -> bool {
-    let is_down = newest.node(board.id).is_none_or(|node| node.status.state == NodeState::Down);
-    let is_over = newest.task(task).is_none_or(|task| task.status.state >= TaskState::Complete);
-    is_down || is_over
 }
