@@ -74,7 +74,7 @@ pub enum BlobError {
 
 /// Makes an [`BlobError`] of what went wrong with `path`.
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobError {
-    move |source| match disk_full(&source, path, 0) {
+    move |source| match disk_full(&source, path) {
         Some(full) => BlobError::DiskFull(full),
         None => BlobError::Io { action, path: path.to_owned(), source },
     }

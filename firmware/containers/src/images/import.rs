@@ -88,6 +88,9 @@ pub(super) struct Import<'a> {
     provide: &'a mut dyn FnMut(Digest) -> Result<(), LoadError>,
     progress: &'a mut dyn FnMut(Progress),
     blobs: BTreeMap<Digest, u64>,
+    /// What an index leads to again is not looked at again: an index of indexes of the same
+    /// manifests would never end.
+    visited: BTreeSet<Digest>,
 }
 
 impl<'a> Import<'a> {
@@ -97,7 +100,7 @@ impl<'a> Import<'a> {
         provide: &'a mut dyn FnMut(Digest) -> Result<(), LoadError>,
         progress: &'a mut dyn FnMut(Progress),
     ) -> Self {
-        Self { store, pins, provide, progress, blobs: BTreeMap::new() }
+        Self { store, pins, provide, progress, blobs: BTreeMap::new(), visited: BTreeSet::new() }
     }
 
     /// Checks, unpacks and lists the image of `root`, by names that a person gave it at `named_at`.
@@ -171,6 +174,9 @@ impl<'a> Import<'a> {
         depth: usize,
         found: &mut Vec<Parts>,
     ) -> Result<(), LoadError> {
+        if !self.visited.insert(digest) {
+            return Ok(());
+        }
         let invalid = |source| LoadError::Document { path: digest.to_string(), source };
         let limits = Arc::clone(&self.store.limits);
         let bytes = self.document(digest, size)?;

@@ -40,7 +40,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             archive_bytes: 16 * GIB,
-            archive_entries: 20_000,
+            archive_entries: 4_096,
             document_bytes: 4 * MIB,
             layers: 256,
             manifests: 256,

@@ -51,7 +51,8 @@ pub(super) fn mount(
     }
 }
 
-fn mount_one_by_one(
+/// Gives each layer to the kernel by a call of its own.
+pub(super) fn mount_one_by_one(
     layers: &[PathBuf],
     upper: &Path,
     work: &Path,
@@ -74,7 +75,8 @@ fn mount_one_by_one(
     move_mount(&mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn mount_by_options(
+/// The same for older kernels.
+pub(super) fn mount_by_options(
     layers: &[PathBuf],
     upper: &Path,
     work: &Path,

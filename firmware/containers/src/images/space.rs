@@ -13,17 +13,27 @@ const LOOK_EVERY_BYTES: u64 = 8 << 20;
 
 /// There is no room for images.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the disk is full: {} has {free_bytes} bytes free, of which {reserve_bytes} stay reserved",
-    path.display()
-)]
+#[error("the disk is full: {}", self.describe())]
 pub struct DiskFull {
     /// Where it was to be written.
     pub path: PathBuf,
-    /// What is free there.
-    pub free_bytes: u64,
+    /// What is free there, if that was looked at before the disk itself refused.
+    pub free_bytes: Option<u64>,
     /// What images leave free.
     pub reserve_bytes: u64,
+}
+
+impl DiskFull {
+    fn describe(&self) -> String {
+        let Self { path, free_bytes, reserve_bytes } = self;
+        let path = path.display();
+        match free_bytes {
+            Some(free) => {
+                format!("{path} has {free} bytes free, of which {reserve_bytes} stay reserved")
+            }
+            None => format!("there is no room for {path}"),
+        }
+    }
 }
 
 /// Watches the free room of the disk that something is written to.
@@ -58,7 +68,8 @@ impl SpaceWatch {
     }
 
     fn full(&self, free_bytes: u64) -> DiskFull {
-        DiskFull { path: self.path.clone(), free_bytes, reserve_bytes: self.reserve_bytes }
+        let (path, reserve_bytes) = (self.path.clone(), self.reserve_bytes);
+        DiskFull { path, free_bytes: Some(free_bytes), reserve_bytes }
     }
 }
 
@@ -68,10 +79,10 @@ fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
 }
 
 /// What `error` says about the disk, if it says that the disk is full.
-pub(super) fn disk_full(error: &io::Error, path: &Path, reserve_bytes: u64) -> Option<DiskFull> {
+pub(super) fn disk_full(error: &io::Error, path: &Path) -> Option<DiskFull> {
     if let Some(full) = error.get_ref().and_then(|inner| inner.downcast_ref::<DiskFull>()) {
         return Some(full.clone());
     }
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        .then(|| DiskFull { path: path.to_owned(), free_bytes: 0, reserve_bytes })
+        .then(|| DiskFull { path: path.to_owned(), free_bytes: None, reserve_bytes: 0 })
 }

@@ -35,7 +35,7 @@ const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 /// What aufs kept for itself, and some archives still carry.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
-/// What a folder, link or device takes on the disk, about.
+/// What a file, folder, link or device takes on the disk beside its content, about.
 const INODE_BYTES: usize = 4_096;
 
 /// A layer could not be unpacked.
@@ -116,7 +116,7 @@ pub(super) struct Unpacker<'a> {
 }
 
 /// Bytes of folders' paths that are kept until the end of a layer.
-const FOLDER_PATHS_BYTES: usize = 32 << 20;
+const FOLDER_PATHS_BYTES: usize = 16 << 20;
 
 impl<'a> Unpacker<'a> {
     /// Prepares to unpack `layer` (named by the digest of its uncompressed archive) into the empty
@@ -191,7 +191,7 @@ impl<'a> Unpacker<'a> {
     ) -> Result<(), UnpackError> {
         let location = Location::parse(&entry.path, self.limits.depth)
             .map_err(|error| self.refused(entry, error))?;
-        self.spend(if entry.kind == EntryKind::File { 0 } else { INODE_BYTES })?;
+        self.spend(INODE_BYTES)?;
         let Some(name) = location.name() else {
             // The layer's own folder.
             if entry.kind != EntryKind::Folder {
@@ -291,11 +291,7 @@ impl<'a> Unpacker<'a> {
         act: impl FnOnce(&mut Tree) -> Result<(), Present>,
     ) -> Result<(), UnpackError> {
         let Some(tree) = &mut self.tree else { return Ok(()) };
-        let checked = if entry.kind == EntryKind::File {
-            Ok(())
-        } else {
-            self.space.before_write(&*tree, INODE_BYTES)
-        };
+        let checked = self.space.before_write(&*tree, INODE_BYTES);
         match checked.map_err(Present::Io).and_then(|()| act(tree)) {
             Ok(()) => Ok(()),
             Err(Present::Refused(reason)) => Err(self.refused(entry, reason)),
@@ -326,7 +322,7 @@ impl<'a> Unpacker<'a> {
 
     fn failed(&self, entry: &Entry, source: io::Error) -> UnpackError {
         let layer = self.layer;
-        match disk_full(&source, &self.folder, self.limits.reserve_bytes) {
+        match disk_full(&source, &self.folder) {
             Some(source) => UnpackError::DiskFull { layer, source },
             None => {
                 UnpackError::Io { layer, path: self.folder.join(readable(&entry.path)), source }

@@ -364,6 +364,17 @@ fn strange_entries_of_the_archive_itself_are_refused() {
         blobs.insert(hex_of(&index), index);
     }
     refused_archive(&scene, &oci_of(&blobs, &[root]).end(), "indexes within indexes");
+    // Indexes of 200 times the same index: as a tree, eight million manifests.
+    let mut blobs = parts.blobs.clone();
+    let mut root = descriptor(&parts, None);
+    for _ in 0..3 {
+        let index = json!({"schemaVersion": 2, "manifests": vec![root; 200]});
+        let index = index.to_string().into_bytes();
+        root = json!({"digest": format!("sha256:{}", hex_of(&index)), "size": index.len()});
+        blobs.insert(hex_of(&index), index);
+    }
+    let images = scene.load(&oci_of(&blobs, &[root]).end()).expect("strange, but an image");
+    assert_eq!(images[0].blobs.len(), parts.blobs.len() + 3);
 }
 
 #[test]

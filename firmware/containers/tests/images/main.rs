@@ -11,6 +11,9 @@ mod hostile;
 #[cfg(test)]
 mod loading;
 #[cfg(test)]
+#[path = "../../src/images/overlay.rs"]
+mod overlay;
+#[cfg(test)]
 mod rootfs;
 #[cfg(test)]
 mod scene;

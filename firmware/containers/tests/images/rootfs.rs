@@ -11,6 +11,7 @@ use bramble_containers::images::{ChangeImageError, RootfsError};
 
 use crate::{
     archives::{Tar, gzip, image, oci, plain},
+    overlay,
     scene::Scene,
 };
 
@@ -177,6 +178,43 @@ async fn an_image_may_have_more_layers_than_mount_options_have_room() {
     let rootfs = scene.store.mount("deep", image.digest).await.unwrap();
     assert_eq!(fs::read(rootfs.join("top")).unwrap(), b"199");
     scene.store.unmount("deep").await.unwrap();
+}
+
+#[test]
+fn both_ways_of_mounting_give_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    // Longer than the kernel takes as one value: descriptors stand in for such paths.
+    for base in [folder.path().join("short"), folder.path().join("long-".repeat(50)).join("er")] {
+        let layers: Vec<PathBuf> = (0..130).map(|number| base.join(number.to_string())).collect();
+        for (number, layer) in layers.iter().enumerate() {
+            fs::create_dir_all(layer).unwrap();
+            fs::write(layer.join("top"), number.to_string()).unwrap();
+        }
+        let [upper, work, target] = ["upper", "work", "target"].map(|name| base.join(name));
+        let all = [
+            overlay::mount,
+            |layers: &[PathBuf], upper: &Path, work: &Path, at: &Path| {
+                Ok(overlay::mount_one_by_one(layers, upper, work, at)?)
+            },
+            |layers: &[PathBuf], upper: &Path, work: &Path, at: &Path| {
+                Ok(overlay::mount_by_options(layers, upper, work, at)?)
+            },
+        ];
+        for mount in all {
+            for path in [&upper, &work, &target] {
+                fs::create_dir(path).unwrap();
+            }
+            mount(&layers, &upper, &work, &target).expect("root may mount; run this test as root");
+            assert_eq!(fs::read(target.join("top")).unwrap(), b"0", "the first is the topmost");
+            fs::write(target.join("top"), "written").unwrap();
+            assert_eq!(fs::read(upper.join("top")).unwrap(), b"written");
+            assert_eq!(fs::read(layers[0].join("top")).unwrap(), b"0");
+            rustix::mount::unmount(&target, rustix::mount::UnmountFlags::empty()).unwrap();
+            for path in [&upper, &work, &target] {
+                fs::remove_dir_all(path).unwrap();
+            }
+        }
+    }
 }
 
 #[tokio::test]

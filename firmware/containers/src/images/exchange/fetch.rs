@@ -25,7 +25,7 @@ use crate::images::{
 
 /// How long it may take to reach a holder.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// Between two rounds over all holders.
+/// After a round over all holders that brought nothing.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
 /// Rounds over all holders for one blob, at most.
 const ROUNDS: usize = 1_000;
@@ -253,10 +253,11 @@ where
                 }
             }
             fruitless = if self.bytes > before { 0 } else { fruitless + 1 };
-            if fruitless >= FRUITLESS_ROUNDS {
-                break;
+            match fruitless {
+                0 => {}
+                FRUITLESS_ROUNDS => break,
+                _ => tokio::time::sleep(ROUND_PAUSE).await,
             }
-            tokio::time::sleep(ROUND_PAUSE).await;
         }
         Err(FetchError::Refused { image: self.image, blob, reasons })
     }

@@ -23,11 +23,11 @@ fn layer(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn what_is_unpacked_is_counted() {
-    let limits = Limits { unpacked_bytes: 10_000, ..Limits::default() };
+    let limits = Limits { unpacked_bytes: 20_000, ..Limits::default() };
     let archive = layer(&[("a", &[1; 3_000]), ("b", &[2; 4_000])]);
     // The blocks of zeros at the end are no part of the image, but they are read.
-    assert_eq!(look_through(&archive, &limits).unwrap(), 10_000 - 7_000 - 512);
-    let archive = layer(&[("a", &[1; 6_000]), ("b", &[2; 6_000])]);
+    assert_eq!(look_through(&archive, &limits).unwrap(), 20_000 - 7_000 - 2 * 4_096 - 512);
+    let archive = layer(&[("a", &[1; 7_000]), ("b", &[2; 7_000])]);
     let error = look_through(&archive, &limits).unwrap_err();
     assert!(matches!(error, UnpackError::OverLimit { .. }), "{error}");
 }
