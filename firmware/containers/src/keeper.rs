@@ -38,6 +38,9 @@ pub struct KeeperOptions {
     pub helper: Vec<OsString>,
     /// How long the daemon has to end when the board does.
     pub daemon_grace: Duration,
+    /// The longest wait before the daemon is started again; the first is 0.1 s, and each failure
+    /// doubles it.
+    pub longest_restart_delay: Duration,
     /// How many helpers work at once.
     pub helpers: usize,
 }
@@ -51,6 +54,7 @@ impl KeeperOptions {
             daemon,
             helper: vec!["/proc/self/exe".into(), "oci".into()],
             daemon_grace: Duration::from_secs(10),
+            longest_restart_delay: Duration::from_secs(10),
             helpers: cores + 2,
         }
     }

@@ -63,8 +63,8 @@ pub(crate) fn write(layout: &Layout, request: &ContainerRequest) -> Result<Writt
     let spec = &task.spec.container;
     let facts = Facts::of(request);
     let hostname = names::hostname(spec, task.id, &facts)?;
-    let capabilities =
-        capabilities::effective(&spec.capabilities_added, &spec.capabilities_dropped)?;
+    let (added, dropped) = (&spec.capabilities_added, &spec.capabilities_dropped);
+    let capabilities = capabilities::effective(capabilities::own(), added, dropped)?;
     let process = process::write(request, &facts, &hostname, &capabilities)?;
     let mounts = mounts::write(layout, request, &facts)?;
     let files = names::files(spec, &hostname)?;

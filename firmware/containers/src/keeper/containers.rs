@@ -233,10 +233,11 @@ impl State {
         container.save(&self.options.layout, id);
         let starters = std::mem::take(&mut container.starters);
         self.end_log(id);
+        // Events come before answers: who has an answer finds it in what it knows.
+        self.tell(id);
         for asker in starters {
             self.answer(asker, Err(Refusal::NotStarted { reason: reason.clone() }));
         }
-        self.tell(id);
         self.clean(id);
     }
 

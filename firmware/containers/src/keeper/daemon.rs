@@ -9,7 +9,7 @@ use std::{
 use nix::{
     sys::{
         prctl,
-        signal::{Signal, kill},
+        signal::{SigSet, Signal, kill},
     },
     unistd::Pid,
 };
@@ -18,8 +18,6 @@ use super::{KeeperEnd, exit_code, turn::State};
 
 /// How long to wait before the daemon is started again, the first time.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// The longest wait; each failure doubles it up to here.
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
 /// A daemon that ran for so long did not fail at its start.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -54,10 +52,10 @@ impl Daemon {
     }
 
     /// Plans the next start.
-    fn retry(&mut self, now: Instant) {
+    fn retry(&mut self, now: Instant, longest: Duration) {
         let was_steady = self.started_at.is_some_and(|at| now.duration_since(at) >= STEADY);
         let delay = match self.delay {
-            Some(delay) if !was_steady => (delay * 2).min(LONGEST_DELAY),
+            Some(delay) if !was_steady => (delay * 2).min(longest),
             _ => FIRST_DELAY,
         };
         self.delay = Some(delay);
@@ -72,9 +70,11 @@ impl State {
         let mut command = Command::new(program);
         command.args(arguments);
         let keeper = nix::unistd::getpid();
-        // SAFETY: the closure makes two system calls and allocates nothing.
+        // SAFETY: the closure makes system calls and allocates nothing.
         unsafe {
             command.pre_exec(move || {
+                // What the keeper waits for by descriptor, the daemon handles as it likes.
+                SigSet::empty().thread_set_mask()?;
                 // A daemon without its keeper would hold the board's ports for nothing.
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
                 if nix::unistd::getppid() != keeper {
@@ -91,7 +91,7 @@ impl State {
             Err(error) => {
                 tracing::error!(program = %program.display(), %error, "the daemon does not start");
                 self.daemon.started_at = None;
-                self.daemon.retry(now);
+                self.daemon.retry(now, self.options.longest_restart_delay);
             }
         }
     }
@@ -111,7 +111,7 @@ impl State {
             exit_code::RESTART => self.daemon.start_at = Some(now),
             code => {
                 tracing::warn!(code, "the daemon ended and is started again");
-                self.daemon.retry(now);
+                self.daemon.retry(now, self.options.longest_restart_delay);
             }
         }
     }

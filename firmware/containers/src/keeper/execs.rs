@@ -71,8 +71,11 @@ impl State {
     }
 
     pub(super) fn exec_created(&mut self, exec: ExecId, pid: Pid) {
-        if let Some(exec) = self.execs.get_mut(&exec) {
-            exec.pid = Some(pid);
+        let Some(exec) = self.execs.get_mut(&exec) else { return };
+        // libcontainer starts an exec before it says which process that is.
+        match self.strays.iter().position(|(stray, _)| *stray == pid) {
+            Some(position) => exec.early_end = Some(self.strays.swap_remove(position)),
+            None => exec.pid = Some(pid),
         }
     }
 

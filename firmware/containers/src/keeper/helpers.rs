@@ -212,12 +212,12 @@ impl State {
         }
     }
 
-    /// If this was a helper, makes room for the next.
-    pub(super) fn helper_ended(&mut self, pid: Pid, code: i32) {
+    /// If this was a helper, makes room for the next, and says so.
+    pub(super) fn helper_ended(&mut self, pid: Pid, code: i32) -> bool {
         let Some(token) =
             self.helpers.iter().find(|(_, helper)| helper.pid == pid).map(|(token, _)| *token)
         else {
-            return;
+            return false;
         };
         self.hear_helper(token);
         if let Some(helper) = self.helpers.remove(&token)
@@ -226,6 +226,10 @@ impl State {
             self.not_started(helper.subject, format!("the helper ended with code {code}"));
         }
         self.start_helpers();
+        if self.helpers.is_empty() {
+            self.strays = Vec::new();
+        }
+        true
     }
 
     pub(super) fn kill_slow_helpers(&mut self, now: Instant) {

@@ -4,6 +4,10 @@ use nix::{errno::Errno, libc, unistd::Pid};
 
 use super::turn::State;
 
+/// Unknown children that ended while helpers are at work: libcontainer's intermediate processes,
+/// orphans of the daemon, and execs that were faster than the helper that names them.
+const STRAYS: usize = 8_192;
+
 impl State {
     /// Reaps every child that has ended.
     pub(super) fn reap(&mut self) {
@@ -33,13 +37,14 @@ impl State {
         if self.ended_process(pid, code) {
             return;
         }
-        // A process is named by its helper before it can end: the name is there, if not read yet.
+        // A container is named by its helper before it can end: the name is there, if not read yet.
         self.hear_all_helpers();
         if self.ended_process(pid, code) {
             return;
         }
-        self.helper_ended(pid, code);
-        // Anybody else is libcontainer's intermediate process, or an orphan of the daemon.
+        if !self.helper_ended(pid, code) && !self.helpers.is_empty() && self.strays.len() < STRAYS {
+            self.strays.push((pid, code));
+        }
     }
 
     /// If this was a container's or an exec's process, sees to it.

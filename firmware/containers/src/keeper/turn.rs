@@ -15,9 +15,11 @@ use nix::{
     fcntl::{Flock, FlockArg},
     sys::{
         prctl,
+        resource::{Resource, getrlimit, setrlimit},
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
+    unistd::Pid,
 };
 
 use super::{
@@ -41,6 +43,9 @@ const LISTENER: u64 = 1;
 const FIRST_TOKEN: u64 = 2;
 /// Bytes that are read from a container at once.
 pub(super) const READ_BYTES: usize = 64 * 1024;
+/// Open files that the keeper may have, and those it starts may.
+const SOFT_FILES: u64 = 65_536;
+const HARD_FILES: u64 = 1_048_576;
 /// After a panic, which is a bug, the loop goes on, but not in a spin.
 const PANIC_PAUSE: Duration = Duration::from_millis(100);
 
@@ -59,6 +64,8 @@ pub(super) struct State {
     pub(super) outputs: BTreeMap<u64, Output>,
     /// Helpers that wait for their turn.
     pub(super) queue: VecDeque<Job>,
+    /// Unknown children that ended, and how, while helpers are at work.
+    pub(super) strays: Vec<(Pid, i32)>,
     pub(super) daemon: Daemon,
     pub(super) ending: Option<Ending>,
     pub(super) buffer: Vec<u8>,
@@ -84,6 +91,7 @@ impl State {
             prctl::set_child_subreaper(true)
                 .map_err(|error| system("become a subreaper")(error.into()))?;
         }
+        raise_file_limit();
         let hierarchies = Hierarchies::find().map_err(system("find the cgroups"))?;
         let containers = previous::clean(layout, &hierarchies);
         let signals = catch_signals().map_err(system("catch signals"))?;
@@ -103,6 +111,7 @@ impl State {
             sessions: BTreeMap::new(),
             outputs: BTreeMap::new(),
             queue: VecDeque::new(),
+            strays: Vec::new(),
             daemon: Daemon::default(),
             ending: None,
             buffer: Vec::new(),
@@ -212,6 +221,16 @@ fn take_lock(path: &Path) -> Result<Flock<fs::File>, KeeperError> {
         nix::errno::Errno::EWOULDBLOCK => KeeperError::Taken { path: path.to_owned() },
         error => fail(error.into()),
     })
+}
+
+/// Lets this process, and all that come from it, have many open files: each container takes some
+/// of the keeper's. The kernel gives its first process few.
+fn raise_file_limit() {
+    if setrlimit(Resource::RLIMIT_NOFILE, SOFT_FILES, HARD_FILES).is_err()
+        && let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft.max(SOFT_FILES.min(hard)), hard);
+    }
 }
 
 /// Blocks the signals that the loop handles, and returns where they arrive.

@@ -68,29 +68,42 @@ const DEFAULT: [&str; 14] = [
 /// The capabilities of a container, in the order of their numbers.
 ///
 /// As Docker reads the two lists: `ALL` in the added list starts from all, `ALL` in the dropped
-/// list starts from none, and what is named in the other list still counts.
+/// list starts from none, and what is named in the other list still counts. Nobody can give what
+/// this process does not have (`own`, a bit each): a name is refused, `ALL` is all of those.
 pub(super) fn effective(
+    own: u64,
     added: &[String],
     dropped: &[String],
 ) -> Result<Vec<&'static str>, SpecError> {
+    let has = |name: &str| own & mask_of(std::iter::once(name)) != 0;
     let (added, adds_all) = read("capabilities_added", added)?;
     let (dropped, drops_all) = read("capabilities_dropped", dropped)?;
-    let base = match (adds_all, drops_all) {
-        (true, _) => &ALL[..],
-        (false, true) => &[],
-        (false, false) => &DEFAULT[..],
+    if let Some(name) = added.iter().find(|name| !has(name)) {
+        let reason = format!("{name} is not this board's to give");
+        return Err(SpecError::new("capabilities_added", reason));
+    }
+    let is_given = |name: &&str| match (adds_all, drops_all) {
+        (true, _) => !dropped.contains(name),
+        (false, true) => added.contains(name),
+        (false, false) => {
+            added.contains(name) || (DEFAULT.contains(name) && !dropped.contains(name))
+        }
     };
-    let is_kept = |name: &&str| {
-        let is_dropped = dropped.contains(name);
-        added.contains(name) || (base.contains(name) && !is_dropped)
-    };
-    let is_dropped_from_all = |name: &&str| adds_all && dropped.contains(name);
-    Ok(ALL.into_iter().filter(|name| is_kept(name) && !is_dropped_from_all(name)).collect())
+    Ok(ALL.into_iter().filter(is_given).filter(|name| has(name)).collect())
 }
 
-/// All capabilities.
+/// The capabilities that this process can give, a bit each; all if the kernel does not say.
+pub(super) fn own() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX)
+}
+
+/// All capabilities that this process can give.
 pub(super) fn all() -> Vec<&'static str> {
-    ALL.to_vec()
+    let own = own();
+    let has = |name: &&str| own & mask_of(std::iter::once(*name)) != 0;
+    ALL.into_iter().filter(has).collect()
 }
 
 /// A bit for each capability, by its number in the kernel.
@@ -125,7 +138,7 @@ mod tests {
     fn of(added: &[&str], dropped: &[&str]) -> Vec<&'static str> {
         let owned =
             |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        effective(&owned(added), &owned(dropped)).unwrap()
+        effective(u64::MAX, &owned(added), &owned(dropped)).unwrap()
     }
 
     #[test]
@@ -140,11 +153,19 @@ mod tests {
 
     #[test]
     fn a_capability_that_is_none_is_refused_by_field() {
-        let error = effective(&["CAP_FLY".to_owned()], &[]).unwrap_err();
+        let error = effective(u64::MAX, &["CAP_FLY".to_owned()], &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "capabilities_added: `CAP_FLY` is no capability: CAP_NET_ADMIN is"
         );
+    }
+
+    #[test]
+    fn nobody_gives_what_he_does_not_have() {
+        let own = u64::MAX & !(1 << 24);
+        let error = effective(own, &["SYS_RESOURCE".to_owned()], &[]).unwrap_err();
+        assert!(error.reason.contains("CAP_SYS_RESOURCE is not this board's"), "{error}");
+        assert_eq!(effective(own, &["ALL".to_owned()], &[]).unwrap().len(), ALL.len() - 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The process of a container: arguments, environment, identity, what it may do.
 
 use bramble_cluster::Ulimit;
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use super::{
@@ -174,7 +175,10 @@ fn limits(ulimits: &[Ulimit]) -> Result<Value, SpecError> {
         "sigpending",
         "stack",
     ];
+    // Not more than the keeper has: raising it again is not everybody's right.
     let (soft, hard) = DEFAULT_FILES;
+    let own = getrlimit(Resource::RLIMIT_NOFILE).map_or(hard, |(_, hard)| hard);
+    let (soft, hard) = (soft.min(own), hard.min(own));
     let mut all = vec![json!({ "type": "RLIMIT_NOFILE", "soft": soft, "hard": hard })];
     for (index, ulimit) in ulimits.iter().enumerate() {
         let field = || format!("ulimits[{index}]");
