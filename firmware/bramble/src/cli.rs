@@ -19,7 +19,8 @@ mod values;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use client::Client;
+pub(crate) use client::{Client, Query};
+pub(crate) use image::load_quietly as load_image;
 
 /// Where a board's socket is, unless the command line or the environment says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/bramble/bramble.sock";

@@ -294,7 +294,7 @@ impl OrDefaultUpdate for Option<UpdateConfig> {
         let mut config = self.unwrap_or_else(|| UpdateConfig::from_cluster(&defaults));
         let was_unmonitored = previous.is_some_and(|previous| previous.monitor == Duration::ZERO);
         let monitor = if was_unmonitored { Duration::ZERO } else { defaults.monitor };
-        config.monitor.get_or_insert(nanoseconds(monitor));
+        config.monitor.get_or_insert_with(|| nanoseconds(monitor));
         config
     }
 }

@@ -13,36 +13,36 @@ use tokio::net::UnixStream;
 use super::DEFAULT_SOCKET;
 
 /// What a request carries.
-pub(super) type Body = BoxBody<Bytes, std::io::Error>;
+pub(crate) type Body = BoxBody<Bytes, std::io::Error>;
 
 /// A board's API.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     socket: PathBuf,
 }
 
 /// The board refused a request, in its words.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     /// Docker's status code.
-    pub(super) status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Why, and what to do.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// Parameters behind the `?` of a path.
 #[derive(Debug, Default)]
-pub(super) struct Query(String);
+pub(crate) struct Query(String);
 
 impl Query {
     /// None yet.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// One more.
-    pub(super) fn with(mut self, key: &str, value: impl AsRef<str>) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: impl AsRef<str>) -> Self {
         let separator = if self.0.is_empty() { '?' } else { '&' };
         self.0.push(separator);
         self.0.push_str(key);
@@ -52,12 +52,12 @@ impl Query {
     }
 
     /// One more, if the claim holds.
-    pub(super) fn with_flag(self, key: &str, is_set: bool) -> Self {
+    pub(crate) fn with_flag(self, key: &str, is_set: bool) -> Self {
         if is_set { self.with(key, "1") } else { self }
     }
 
     /// The `filters` of a list: `key=value` each, as on the command line.
-    pub(super) fn with_filters(self, filters: &[String]) -> Result<Self> {
+    pub(crate) fn with_filters(self, filters: &[String]) -> Result<Self> {
         if filters.is_empty() {
             return Ok(self);
         }
@@ -73,7 +73,7 @@ impl Query {
 }
 
 /// Escapes what has a meaning of its own in a query or a path.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~/:@".contains(&byte) {
@@ -87,8 +87,13 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// A body of JSON.
-pub(super) fn json_body(value: &impl Serialize) -> Result<Body> {
+pub(crate) fn json_body(value: &impl Serialize) -> Result<Body> {
     Ok(full(serde_json::to_vec(value)?))
+}
+
+/// No body.
+pub(super) fn no_body() -> Body {
+    full(Bytes::new())
 }
 
 fn full(bytes: impl Into<Bytes>) -> Body {
@@ -97,7 +102,7 @@ fn full(bytes: impl Into<Bytes>) -> Body {
 
 impl Client {
     /// The API at `unix:///path` or `/path`, or at the usual place.
-    pub(super) fn new(host: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(host: Option<&str>) -> Result<Self> {
         let socket = match host.filter(|host| !host.is_empty()) {
             None => PathBuf::from(DEFAULT_SOCKET),
             Some(host) => match host.strip_prefix("unix://") {
@@ -113,12 +118,12 @@ impl Client {
     }
 
     /// Reads an object.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<T> {
-        self.call(Method::GET, path, query, full(Bytes::new())).await
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<T> {
+        self.call(Method::GET, path, query, no_body()).await
     }
 
     /// Posts JSON and reads the answer.
-    pub(super) async fn post<T: DeserializeOwned>(
+    pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         query: &Query,
@@ -128,8 +133,8 @@ impl Client {
     }
 
     /// Deletes an object.
-    pub(super) async fn delete(&self, path: &str, query: &Query) -> Result<()> {
-        self.send(Method::DELETE, path, query, full(Bytes::new())).await.map(|_| ())
+    pub(crate) async fn delete(&self, path: &str, query: &Query) -> Result<()> {
+        self.send(Method::DELETE, path, query, no_body()).await.map(|_| ())
     }
 
     /// Sends a request and reads its whole answer; an empty one is `null`.
@@ -148,7 +153,7 @@ impl Client {
     }
 
     /// Sends a request; an answer that is an error becomes one.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -165,7 +170,8 @@ impl Client {
             .await
             .context("the board does not answer")?;
         tokio::spawn(connection);
-        let content_type = if path == "/images/load" { "application/x-tar" } else { "application/json" };
+        let content_type =
+            if path == "/images/load" { "application/x-tar" } else { "application/json" };
         let request = Request::builder()
             .method(method)
             .uri(format!("{path}{}", query.0))
@@ -197,10 +203,7 @@ mod tests {
         let query = Query::new().with("a", "x y&z").with_flag("b", true).with_flag("c", false);
         assert_eq!(query.0, "?a=x%20y%26z&b=1");
         let query = Query::new().with_filters(&["name=web".to_owned(), "name=db".to_owned()])?;
-        assert_eq!(
-            query.0,
-            "?filters=%7B%22name%22:%7B%22db%22:true%2C%22web%22:true%7D%7D"
-        );
+        assert_eq!(query.0, "?filters=%7B%22name%22:%7B%22db%22:true%2C%22web%22:true%7D%7D");
         assert!(Query::new().with_filters(&["name".to_owned()]).is_err());
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! `bramble image …`
 
 use std::{
-    collections::VecDeque,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     time::Duration,
@@ -9,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use bramble_api::types::image::ImageSummary;
+use bramble_containers::images::archive_folder;
 use bytes::{Bytes, BytesMut};
 use clap::Subcommand;
 use futures_util::{StreamExt, stream};
@@ -16,7 +16,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::{Method, body::Frame};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, DuplexStream};
+use tokio_util::io::SyncIoBridge;
 
 use super::{
     client::{Body, Client, Query, escape},
@@ -38,13 +39,19 @@ pub enum Image {
         #[command(flatten)]
         format: ListFormat,
     },
-    /// Load images from an archive (docker save, or OCI)
+    /// Load images from an archive (docker save, or OCI) or an OCI layout folder
     Load {
-        /// The archive; `-` is the standard input
+        /// The archive or folder; `-` is an archive on the standard input
         file: PathBuf,
         /// Do not show the progress
         #[arg(short, long)]
         quiet: bool,
+    },
+    /// Write the image of the built-in service, made of this very binary, as an archive
+    Whoami {
+        /// Where to
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
     },
     /// Show everything about images
     Inspect {
@@ -70,7 +77,10 @@ impl Image {
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::Ls { format } => list(client, &format).await,
-            Self::Load { file, quiet } => load(client, &file, quiet).await,
+            Self::Load { file, quiet } => {
+                load(client, &file, quiet).await?.iter().try_for_each(|line| print(line))
+            }
+            Self::Whoami { output } => crate::whoami::write_image(&output),
             Self::Inspect { images, format } => {
                 let mut objects: Vec<Value> = Vec::new();
                 for name in &images {
@@ -124,7 +134,12 @@ async fn list(client: &Client, format: &ListFormat) -> Result<()> {
     table.print(format)
 }
 
-async fn load(client: &Client, file: &Path, is_quiet: bool) -> Result<()> {
+/// Loads an archive without showing anything.
+pub(crate) async fn load_quietly(client: &Client, file: &Path) -> Result<()> {
+    load(client, file, true).await.map(|_| ())
+}
+
+async fn load(client: &Client, file: &Path, is_quiet: bool) -> Result<Vec<String>> {
     let (reader, length): (Box<dyn AsyncRead + Send + Sync + Unpin>, Option<u64>) =
         if file == Path::new("-") {
             if io::stdin().is_terminal() {
@@ -136,9 +151,10 @@ async fn load(client: &Client, file: &Path, is_quiet: bool) -> Result<()> {
             let opened = tokio::fs::File::open(file).await.with_context(open)?;
             let metadata = opened.metadata().await.with_context(open)?;
             if metadata.is_dir() {
-                bail!("{} is a folder: pack it with tar first", file.display());
+                (Box::new(layout_archive(file)?), None)
+            } else {
+                (Box::new(opened), Some(metadata.len()))
             }
-            (Box::new(opened), Some(metadata.len()))
         };
     let bar = progress(length, is_quiet);
     let query = Query::new().with("quiet", "1");
@@ -153,6 +169,22 @@ async fn load(client: &Client, file: &Path, is_quiet: bool) -> Result<()> {
     bar.finish_and_clear();
     let answer = response.into_body().collect().await.context("the answer broke off")?;
     report(&answer.to_bytes())
+}
+
+/// An OCI layout folder as the archive that the board takes, written while it is read.
+fn layout_archive(folder: &Path) -> Result<DuplexStream> {
+    if !folder.join("index.json").exists() {
+        bail!("{} is no OCI layout: it has no index.json", folder.display());
+    }
+    let (reader, writer) = tokio::io::duplex(PIECE_BYTES);
+    let folder = folder.to_owned();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = archive_folder(&folder, SyncIoBridge::new(writer)) {
+            // The board sees a short archive and refuses it; here is why it is short.
+            eprintln!("bramble: cannot read {}: {error}", folder.display());
+        }
+    });
+    Ok(reader)
 }
 
 fn progress(length: Option<u64>, is_quiet: bool) -> ProgressBar {
@@ -191,23 +223,20 @@ fn body(reader: Box<dyn AsyncRead + Send + Sync + Unpin>, bar: &ProgressBar) -> 
     BodyExt::boxed(StreamBody::new(frames))
 }
 
-/// Prints what Docker's stream of messages says; an error among them is one.
-fn report(answer: &[u8]) -> Result<()> {
+/// What Docker's stream of messages says; an error among them is one.
+fn report(answer: &[u8]) -> Result<Vec<String>> {
     let messages = serde_json::Deserializer::from_slice(answer).into_iter::<Value>();
-    let mut lines = VecDeque::new();
+    let mut lines = Vec::new();
     for message in messages {
         let message = message.context("the board's answer is not understood")?;
         if let Some(error) = message.get("error").and_then(Value::as_str) {
             bail!("{error}");
         }
         if let Some(text) = message.get("stream").and_then(Value::as_str) {
-            lines.push_back(text.to_owned());
+            lines.push(text.to_owned());
         }
     }
-    for line in lines {
-        print(&line)?;
-    }
-    Ok(())
+    Ok(lines)
 }
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use anyhow::{Context, Result, bail};
 use bramble_api::frames::{Channel, HEADER_BYTES, Header};
 use bytes::{Buf, BytesMut};
 use clap::Args;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{
-    client::{Client, Query, Refused, escape},
+    client::{Client, Query, Refused, escape, no_body},
     human::short_id,
     ps::Names,
     values::duration,
@@ -35,7 +35,7 @@ pub struct Logs {
 
 /// Which part of a log, and how it is printed.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct LogOptions {
+pub(crate) struct LogOptions {
     /// Go on with what comes
     #[arg(short, long)]
     follow: bool,
@@ -107,10 +107,9 @@ impl Logs {
         client: &Client,
         query: &Query,
     ) -> Result<hyper::Response<hyper::body::Incoming>> {
-        let empty = || Full::default().map_err(|never| match never {}).boxed();
         let name = escape(&self.name);
         let service = format!("/services/{name}/logs");
-        let error = match client.send(Method::GET, &service, query, empty()).await {
+        let error = match client.send(Method::GET, &service, query, no_body()).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
@@ -122,7 +121,7 @@ impl Logs {
             return Err(error);
         }
         let task = format!("/tasks/{name}/logs");
-        match client.send(Method::GET, &task, query, empty()).await {
+        match client.send(Method::GET, &task, query, no_body()).await {
             Err(error) if is_missing(&error) => bail!("no such service or task: {}", self.name),
             other => other,
         }
@@ -196,7 +195,8 @@ impl Printer<'_> {
         let details = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
         let text = parts.next().unwrap_or_default();
         let value = |key: &str| {
-            let found = details.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+            let found =
+                details.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
             found.unwrap_or_default().to_owned()
         };
         let task = value("com.docker.swarm.task.id");

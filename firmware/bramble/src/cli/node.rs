@@ -211,9 +211,10 @@ async fn list(client: &Client, filters: &[String], format: &ListFormat) -> Resul
         ("ENGINE VERSION", "EngineVersion"),
     ]);
     for node in nodes {
-        let manager = node.manager_status.as_ref().map(|status| {
-            if status.leader { "leader" } else { status.reachability.as_str() }
-        });
+        let manager = node
+            .manager_status
+            .as_ref()
+            .map(|status| if status.leader { "leader" } else { status.reachability.as_str() });
         let is_own = node.id == own;
         let id = if format.no_trunc { node.id.as_str() } else { short_id(&node.id) };
         table.row([

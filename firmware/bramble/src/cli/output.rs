@@ -13,7 +13,7 @@ const GAP: usize = 3;
 
 /// How a list is printed.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct ListFormat {
+pub(crate) struct ListFormat {
     /// `table`, `json`, or text with fields: '{{.Name}}: {{.ID}}'
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<String>,
@@ -27,7 +27,7 @@ pub(super) struct ListFormat {
 
 /// How an object is printed.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct InspectFormat {
+pub(crate) struct InspectFormat {
     /// `json`, or text with fields: '{{.Spec.Name}}', '{{json .Spec}}'
     #[arg(short, long, value_name = "FORMAT")]
     pub(super) format: Option<String>,
@@ -67,8 +67,11 @@ impl Table {
             Some("json") => Ok(self.lines(|row| Value::Object(row.clone()).to_string())),
             Some(template) => {
                 let template = template.strip_prefix("table ").unwrap_or(template);
-                let lines: Result<Vec<_>> =
-                    self.rows.iter().map(|row| fill(template, &Value::Object(row.clone()))).collect();
+                let lines: Result<Vec<_>> = self
+                    .rows
+                    .iter()
+                    .map(|row| fill(template, &Value::Object(row.clone())))
+                    .collect();
                 Ok(lines?.into_iter().map(|line| line + "\n").collect())
             }
         }
@@ -215,7 +218,10 @@ mod tests {
     #[test]
     fn json_and_templates_see_every_field() -> Result<()> {
         let with = |text: &str| ListFormat { format: Some(text.into()), ..ListFormat::default() };
-        assert_eq!(table().render(&with("{{.Name}}:\\t{{ .Mode }}"))?, "a-rather-long-name:\tglobal\n");
+        assert_eq!(
+            table().render(&with("{{.Name}}:\\t{{ .Mode }}"))?,
+            "a-rather-long-name:\tglobal\n"
+        );
         assert_eq!(
             table().render(&with("json"))?,
             "{\"ID\":\"abc\",\"Mode\":\"global\",\"Name\":\"a-rather-long-name\",\"Ports\":\"\"}\n"

@@ -18,7 +18,7 @@ const ERROR_WIDTH: usize = 60;
 
 /// How a list of tasks is narrowed and printed.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct TaskFormat {
+pub(crate) struct TaskFormat {
     /// Narrow the list: id, name, node, service, desired-state (key=value)
     #[arg(short, long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
@@ -104,7 +104,8 @@ fn table(
     now: Timestamp,
 ) -> Table {
     let place = |task: &types::task::Task| {
-        let node = if task.slot == 0 { names.node(&task.node_id).to_owned() } else { String::new() };
+        let node =
+            if task.slot == 0 { names.node(&task.node_id).to_owned() } else { String::new() };
         (names.task(task), task.slot, node)
     };
     tasks.sort_by(|one, other| {

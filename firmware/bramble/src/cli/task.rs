@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     client::{Client, Query, escape},
-    logs::{Logs, LogOptions},
+    logs::{LogOptions, Logs},
     output::{InspectFormat, print_objects},
     ps::{self, TaskFormat},
 };

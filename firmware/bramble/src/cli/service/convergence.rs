@@ -83,8 +83,8 @@ pub(super) async fn wait(
 async fn look(client: &Client, id: &str) -> Result<Progress> {
     let query = Query::new().with_filters(&[format!("service={id}")])?;
     let tasks: Vec<types::task::Task> = client.get("/tasks", &query).await?;
-    let current = Query::new()
-        .with_filters(&[format!("service={id}"), "_up-to-date=true".to_owned()])?;
+    let current =
+        Query::new().with_filters(&[format!("service={id}"), "_up-to-date=true".to_owned()])?;
     let current: Vec<types::task::Task> = client.get("/tasks", &current).await?;
     let current = current.into_iter().map(|task| task.id).collect();
     // Read last: if it says that a roll-out is over, the tasks above are as it left them.
@@ -107,13 +107,13 @@ fn judge(
         };
     }
     let is_wanted = |task: &&types::task::Task| task.desired_state == "running";
-    let running = tasks.iter().filter(is_wanted).filter(|task| {
-        task.status.state == "running" && current.contains(&task.id)
-    });
+    let running = tasks
+        .iter()
+        .filter(is_wanted)
+        .filter(|task| task.status.state == "running" && current.contains(&task.id));
     let running = running.count() as u64;
-    let leftover = tasks.iter().any(|task| {
-        task.desired_state != "running" && task.status.state == "running"
-    });
+    let leftover =
+        tasks.iter().any(|task| task.desired_state != "running" && task.status.state == "running");
     let wanted = match service.spec.mode.replicated {
         Some(mode) => mode.replicas.unwrap_or(1),
         None => tasks.iter().filter(is_wanted).count() as u64,

@@ -158,11 +158,8 @@ impl Lists {
         container.groups = self.groups;
         container.mounts = each(&self.mounts, mount)?;
         container.hosts = each(&self.hosts, host)?;
-        container.dns = DnsConfig {
-            nameservers: self.dns,
-            search: self.dns_search,
-            options: self.dns_options,
-        };
+        container.dns =
+            DnsConfig { nameservers: self.dns, search: self.dns_search, options: self.dns_options };
         container.sysctls = labels(&self.sysctls);
         container.ulimits = each(&self.ulimits, ulimit)?;
         container.capability_add = self.capabilities_added;
@@ -200,14 +197,51 @@ mod tests {
     #[test]
     fn flags_become_dockers_request() -> Result<()> {
         let spec = spec(&[
-            "--name", "web", "--replicas", "3", "--limit-cpu", "0.5", "--limit-memory", "64m",
-            "-p", "8080:80", "-e", "A=b", "--mount", "type=volume,source=v,target=/x,readonly",
-            "--constraint", "node.role==manager", "--placement-pref", "spread=node.labels.z",
-            "--health-cmd", "true", "--health-interval", "3s", "--update-parallelism", "2",
-            "--update-monitor", "0s", "--restart-delay", "0", "--cap-add", "NET_ADMIN",
-            "--entrypoint", "a 'b c'", "--network", "host", "--tty", "--read-only=false",
-            "--ulimit", "nofile=10:20", "--stop-grace-period", "3s", "-l", "a=1",
-            "whoami", "--flag", "x",
+            "--name",
+            "web",
+            "--replicas",
+            "3",
+            "--limit-cpu",
+            "0.5",
+            "--limit-memory",
+            "64m",
+            "-p",
+            "8080:80",
+            "-e",
+            "A=b",
+            "--mount",
+            "type=volume,source=v,target=/x,readonly",
+            "--constraint",
+            "node.role==manager",
+            "--placement-pref",
+            "spread=node.labels.z",
+            "--health-cmd",
+            "true",
+            "--health-interval",
+            "3s",
+            "--update-parallelism",
+            "2",
+            "--update-monitor",
+            "0s",
+            "--restart-delay",
+            "0",
+            "--cap-add",
+            "NET_ADMIN",
+            "--entrypoint",
+            "a 'b c'",
+            "--network",
+            "host",
+            "--tty",
+            "--read-only=false",
+            "--ulimit",
+            "nofile=10:20",
+            "--stop-grace-period",
+            "3s",
+            "-l",
+            "a=1",
+            "whoami",
+            "--flag",
+            "x",
         ])?;
         let json = serde_json::to_value(&spec)?;
         let at = |pointer: &str| json.pointer(pointer).cloned().unwrap_or_default();

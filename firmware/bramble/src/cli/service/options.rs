@@ -375,7 +375,9 @@ impl PlacementOptions {
         }
         if self.replicas.is_some() {
             if spec.mode.global.is_some() {
-                bail!("--replicas is for replicated services: a global one has a task on every board");
+                bail!(
+                    "--replicas is for replicated services: a global one has a task on every board"
+                );
             }
             spec.mode.replicated.get_or_insert_default().replicas = self.replicas;
         }

@@ -9,17 +9,16 @@ pub(in crate::cli) fn ports(text: &str) -> Result<Vec<Port>> {
 }
 
 fn long(text: &str) -> Result<Port> {
-    let mut port = Port {
-        protocol: "tcp".to_owned(),
-        publish_mode: "ingress".to_owned(),
-        ..Port::default()
-    };
+    let mut port =
+        Port { protocol: "tcp".to_owned(), publish_mode: "ingress".to_owned(), ..Port::default() };
     for part in text.split(',') {
         match part.split_once('=') {
             Some(("target", value)) => port.target_port = number(text, value)?,
             Some(("published", value)) => port.published_port = number(text, value)?,
             Some(("protocol", value)) => port.protocol = protocol(text, value)?,
-            Some(("mode", value @ ("ingress" | "host"))) => value.clone_into(&mut port.publish_mode),
+            Some(("mode", value @ ("ingress" | "host"))) => {
+                value.clone_into(&mut port.publish_mode)
+            }
             Some(("name", value)) => value.clone_into(&mut port.name),
             _ => bail!("invalid port `{text}`: `{part}` is not understood"),
         }
@@ -102,8 +101,18 @@ mod tests {
     #[test]
     fn what_is_wrong_is_refused() {
         for text in [
-            "", "0:80", "80:0", "70000:80", "a:80", "80:80/icmp", "1.2.3.4:80:80", "82-81:80-81",
-            "80-81:80", "target=80,mode=everywhere", "published=80", "target=0",
+            "",
+            "0:80",
+            "80:0",
+            "70000:80",
+            "a:80",
+            "80:80/icmp",
+            "1.2.3.4:80:80",
+            "82-81:80-81",
+            "80-81:80",
+            "target=80,mode=everywhere",
+            "published=80",
+            "target=0",
         ] {
             assert!(ports(text).is_err(), "{text}");
         }
