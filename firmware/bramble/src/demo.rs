@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    cli::{Client, Query},
+    cli::{Query, load_image},
     lab::{self, Board, LabFolder},
 };
 
@@ -131,7 +131,7 @@ async fn deploy(boards: &[Board], folder: &Path) -> Result<()> {
     let client = board.client()?;
     let archive = folder.join("whoami.tar");
     crate::whoami::write_image(&archive).context("cannot make the whoami image")?;
-    client.load_image(&archive).await.context("cannot load the whoami image")?;
+    load_image(&client, &archive).await.context("cannot load the whoami image")?;
     let service = json!({
         "Name": "whoami",
         "TaskTemplate": {

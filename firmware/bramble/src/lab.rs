@@ -16,8 +16,8 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
-use board::Board;
-use folder::LabFolder;
+pub(crate) use board::Board;
+pub(crate) use folder::LabFolder;
 
 /// Where a lab lives unless it is told otherwise.
 pub const DEFAULT_FOLDER: &str = "/run/bramble-lab";

@@ -12,12 +12,15 @@
 
 #![forbid(unsafe_code)]
 
+mod board;
 mod cli;
 mod config;
 mod daemon;
 mod demo;
 mod lab;
 mod node;
+mod reporting;
+mod seeking;
 mod whoami;
 
 use std::process::ExitCode;

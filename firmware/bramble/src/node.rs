@@ -3,17 +3,16 @@
 //! The order is the order of need: whom nobody needs starts last and ends first.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
+    io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
-use bramble_agent::{Agent, AgentConfig};
-use bramble_api::{Api, Socket};
+use bramble_agent::{Agent, AgentConfig, BoxedStream};
+use bramble_api::{Cluster, Dial, Duplex, Socket, types::swarm::JoinTokens};
 use bramble_cluster::{NodeDescription, Timestamp};
 use bramble_containers::{
     Keeper,
@@ -26,13 +25,13 @@ use bramble_peering::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::Notify,
+    sync::{Notify, Semaphore},
     task::JoinSet,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
-    board::ThisBoard,
+    board::{CurrentAgent, LEFT, ThisBoard, has_left},
     config::Config,
     daemon::Daemon,
     reporting,
@@ -64,9 +63,11 @@ pub struct Unusable(String);
 
 /// Every part of a running board.
 struct Parts {
-    agent: Agent,
-    manager: Manager,
+    keeper: Keeper,
+    images: ImageStore,
     peering: Peering,
+    manager: Manager,
+    agent: CurrentAgent,
     restart: Arc<Notify>,
 }
 
@@ -78,12 +79,19 @@ pub async fn run(daemon: &Daemon, config: Config) -> Result<End> {
     start_log();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let parts = start(daemon, &config).await?;
     let mut tasks = JoinSet::new();
-    let parts = start(daemon, config, &mut tasks).await?;
+    spawn_seeker(daemon, &config, &parts, &mut tasks)?;
+    serve(daemon, &config, &parts, &mut tasks).await?;
+    if let Some(mqtt) = config.mqtt.clone() {
+        let Parts { manager, agent, peering, .. } = &parts;
+        tasks.spawn(reporting::run(mqtt, manager.clone(), agent.clone(), peering.clone()));
+    }
     let end = tokio::select! {
         _ = terminate.recv() => Ok(End::Orderly),
         _ = interrupt.recv() => Ok(End::Orderly),
         () = parts.restart.notified() => Ok(End::Restart),
+        ended = belong(daemon, &parts) => ended,
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok(Ok(never)) => match never {},
             Ok(Err(error)) => error,
@@ -93,8 +101,10 @@ pub async fn run(daemon: &Daemon, config: Config) -> Result<End> {
         reason = parts.manager.failed() => Err(anyhow!(reason).context("the manager has ended")),
     };
     if end.is_ok() {
-        info!("ending");
-        parts.agent.leave(LEAVE_TIMEOUT).await;
+        info!(?end, "ending");
+        if let Some(agent) = parts.agent.get() {
+            agent.leave(LEAVE_TIMEOUT).await;
+        }
         tasks.shutdown().await;
         parts.manager.shutdown().await;
         parts.peering.shut_down().await;
@@ -102,69 +112,126 @@ pub async fn run(daemon: &Daemon, config: Config) -> Result<End> {
     end
 }
 
-async fn start(
-    daemon: &Daemon,
-    config: Config,
-    tasks: &mut JoinSet<Result<Infallible>>,
-) -> Result<Parts> {
-    let layout = daemon.layout();
-    let description = describe(&config)?;
-    let keeper = Keeper::connect(&layout.socket()).await?;
+async fn start(daemon: &Daemon, config: &Config) -> Result<Parts> {
+    let description = describe(config)?;
+    let keeper = Keeper::connect(&daemon.layout().socket()).await?;
     let options = ImageStoreOptions::new(daemon.data_dir.join("images"));
     let images = tokio::task::spawn_blocking(|| ImageStore::open(options)).await??;
-    let peering = Peering::start(peering_config(daemon, &config, &description)?)
+    let peering = Peering::start(peering_config(daemon, config, &description)?)
         .await
         .context("this board cannot talk to others")?;
     info!(node = %peering.node_id(), hostname = %description.hostname, "this board starts");
-    let manager = Manager::start(
-        ManagerConfig { folder: daemon.data_dir.join("consensus") },
-        peering.clone(),
-    )
-    .await
-    .context("the manager cannot start")?;
-    let agent = Agent::start(AgentConfig {
-        peering: peering.clone(),
-        keeper: keeper.clone(),
-        images: images.clone(),
-        own_session: {
-            let manager = manager.clone();
-            Arc::new(move || manager.session())
-        },
-        data_dir: daemon.data_dir.clone(),
+    let folder = daemon.data_dir.join("consensus");
+    let manager = Manager::start(ManagerConfig { folder }, peering.clone())
+        .await
+        .context("the manager cannot start")?;
+    let (agent, restart) = (CurrentAgent::default(), Arc::default());
+    Ok(Parts { keeper, images, peering, manager, agent, restart })
+}
+
+/// Runs the agent while this board is a member. A board that ceases to be one starts afresh.
+async fn belong(daemon: &Daemon, parts: &Parts) -> Result<End> {
+    let mut membership = parts.peering.membership();
+    let member = membership.wait_for(|membership| membership.member().is_some()).await;
+    let member = member.context("peering has ended")?.member().cloned();
+    let cluster = member.context("this board is a member")?.cluster;
+    let config = AgentConfig {
         run_dir: daemon.run_dir.clone(),
-    })
-    .await
-    .context("the agent cannot start")?;
-    let restart = Arc::new(Notify::new());
-    let seeker = Seeker::new(peering.clone(), manager.clone(), invitation(&config)?);
-    tasks.spawn(seeker.run());
-    tasks.spawn(announce(peering.clone(), manager.clone()));
-    let board = ThisBoard {
-        description,
         data_dir: daemon.data_dir.clone(),
-        keeper,
-        images,
-        peering: peering.clone(),
-        manager: manager.clone(),
-        agent: agent.clone(),
-        restart: Arc::clone(&restart),
+        cluster,
+        node: parts.peering.node_id(),
+        instance: parts.peering.instance().0,
+        sources: Sources::default(),
     };
-    serve(daemon, board, &peering, &manager, tasks).await?;
-    if let Some(mqtt) = config.mqtt {
-        tasks.spawn(reporting::run(mqtt, manager.clone(), agent.clone(), peering.clone()));
+    let manager = parts.manager.clone();
+    let own_session = Arc::new(move || Ok(Box::pin(manager.session()?) as BoxedStream));
+    let (keeper, images) = (parts.keeper.clone(), parts.images.clone());
+    let agent = Agent::start(config, &parts.peering, own_session, keeper, images)
+        .context("the agent cannot start")?;
+    parts.agent.set(agent.clone());
+    tokio::select! {
+        error = agent.failed() => Err(anyhow!(error).context("the agent has ended")),
+        lost = membership.wait_for(|membership| {
+            membership.member().is_none_or(|member| member.cluster != cluster)
+        }) => {
+            lost.context("peering has ended")?;
+            Ok(End::Restart)
+        }
     }
-    Ok(Parts { agent, manager, peering, restart })
+}
+
+fn spawn_seeker(
+    daemon: &Daemon,
+    config: &Config,
+    parts: &Parts,
+    tasks: &mut JoinSet<Result<Infallible>>,
+) -> Result<()> {
+    let Parts { peering, manager, .. } = parts;
+    tasks.spawn(announce(peering.clone(), manager.clone()));
+    if has_left(&daemon.data_dir) {
+        warn!(
+            "this board left its cluster and seeks no other: remove {} and restart to seek again",
+            daemon.data_dir.join(LEFT).display()
+        );
+        return Ok(());
+    }
+    let seeker = Seeker::new(peering.clone(), manager.clone(), invitation(config)?);
+    tasks.spawn(seeker.run());
+    Ok(())
 }
 
 /// Serves the API on this board's socket, and to the other boards.
 async fn serve(
     daemon: &Daemon,
-    board: ThisBoard,
-    peering: &Peering,
-    manager: &Manager,
+    config: &Config,
+    parts: &Parts,
     tasks: &mut JoinSet<Result<Infallible>>,
 ) -> Result<()> {
-    let _ = (daemon, board, peering, manager, tasks);
+    let Parts { keeper, images, peering, manager, agent, restart } = parts;
+    let board = ThisBoard {
+        description: describe(config)?,
+        data_dir: daemon.data_dir.clone(),
+        keeper: keeper.clone(),
+        images: images.clone(),
+        peering: peering.clone(),
+        manager: manager.clone(),
+        agent: agent.clone(),
+        restart: Arc::clone(restart),
+    };
+    let dial: Dial = {
+        let manager = manager.clone();
+        Arc::new(move |node| {
+            let manager = manager.clone();
+            Box::pin(async move {
+                let stream = manager.open(node, Protocol::Api).await;
+                Ok(Box::new(stream.map_err(io::Error::other)?) as Box<dyn Duplex>)
+            })
+        })
+    };
+    let hearing = manager.clone();
+    let vitals = move || hearing.hearing().map(|hearing| hearing.vitals).unwrap_or_default();
+    let tokens = |cluster: &bramble_cluster::Cluster| {
+        let tokens = bramble_peering::JoinTokens::of(cluster);
+        JoinTokens { worker: tokens.worker.to_string(), manager: tokens.manager.to_string() }
+    };
+    let cluster = Cluster::new(manager, dial, Arc::new(vitals), Arc::new(tokens));
+    let router = bramble_api::router(cluster, Arc::new(board));
+    let socket = Socket::bind(&daemon.run_dir.join("bramble.sock")).await?;
+    let mut incoming = peering.incoming(Protocol::Api).context("the API is served already")?;
+    let others = router.clone();
+    tasks.spawn(async move { Ok(socket.serve(router).await) });
+    tasks.spawn(async move {
+        let places = Arc::new(Semaphore::new(bramble_api::CONNECTIONS));
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await?;
+            let stream = incoming.recv().await.context("peering has ended")?;
+            let router = others.clone();
+            tokio::spawn(async move {
+                bramble_api::connection(stream, router).await;
+                drop(place);
+            });
+        }
+    });
     Ok(())
 }
 

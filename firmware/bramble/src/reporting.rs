@@ -3,14 +3,15 @@
 use std::convert::Infallible;
 
 use anyhow::{Context, Result};
-use bramble_agent::Agent;
+use bramble_agent::{Agent, LocalContainer};
 use bramble_cluster::NodeId;
+use bramble_containers::ContainerState;
 use bramble_manager::Manager;
 use bramble_peering::{Membership, Peering};
 use bramble_telemetry::{BoardReport, BrokerConfig, Reporter, Sources};
 use tokio::sync::{oneshot, watch};
 
-use crate::config::MqttConfig;
+use crate::{board::CurrentAgent, config::MqttConfig};
 
 /// Reports for ever. Dropping it is the goodbye.
 ///
@@ -19,7 +20,7 @@ use crate::config::MqttConfig;
 pub async fn run(
     mqtt: MqttConfig,
     manager: Manager,
-    agent: Agent,
+    agent: CurrentAgent,
     peering: Peering,
 ) -> Result<Infallible> {
     let broker = BrokerConfig {
@@ -59,7 +60,7 @@ async fn follow_leader(
     }
 }
 
-fn report(manager: &Manager, agent: &Agent, peering: &Peering) -> BoardReport {
+fn report(manager: &Manager, agent: &CurrentAgent, peering: &Peering) -> BoardReport {
     let leadership = manager.leadership().borrow().clone();
     let role = match *peering.membership().borrow() {
         Membership::Seeking => "seeking",
@@ -67,11 +68,16 @@ fn report(manager: &Manager, agent: &Agent, peering: &Peering) -> BoardReport {
         Membership::Member(_) if leadership.is_voter(peering.node_id()) => "manager",
         Membership::Member(_) => "worker",
     };
+    let containers = agent.get().map(Agent::containers).unwrap_or_default();
+    let is_running = |local: &&LocalContainer| {
+        matches!(local.status.state, ContainerState::Running { .. })
+    };
+    let running = containers.iter().filter(is_running).count();
     BoardReport {
         hostname: peering.description().hostname,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         role,
-        tasks_running: agent.running(),
-        vitals: agent.vitals(),
+        tasks_running: running,
+        vitals: agent.get().map(Agent::vitals).unwrap_or_default(),
     }
 }

@@ -13,7 +13,7 @@ use bramble_cluster::{ClusterId, ClusterState, NodeId, Timestamp};
 use bramble_manager::{Leadership, Manager};
 use bramble_peering::{JoinToken, Membership, Neighbours, Peering};
 use bramble_planner::founding::{self, ClusterFacts, FoundingStep, Neighbour, Standing};
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// How long to wait before a neighbour that did not let us in is asked again.
@@ -180,7 +180,7 @@ impl Seeker {
             let considered = Neighbour {
                 cluster: cluster.map(|cluster| ClusterFacts {
                     id: cluster.id,
-                    founded_at: cluster.founded_at.unwrap_or_default(),
+                    founded_at: cluster.founded_at,
                     is_used: cluster.is_used,
                 }),
                 is_manager: cluster.is_some_and(|cluster| cluster.is_manager),
@@ -223,7 +223,6 @@ fn situation(
     bramble_peering::Situation {
         is_manager: leadership.voters.contains(&me),
         is_leader: leadership.is_leader_here,
-        founded_at: state.cluster().map(|cluster| cluster.created_at),
         is_used: is_used(state),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use bramble_network::Segment;
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +64,7 @@ impl LabFolder {
         fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))?;
         fs::write(self.record_path(), serde_json::to_vec(&Record { boards })?)?;
         let mut key = [0; 32];
-        getrandom::fill(&mut key).context("cannot draw a cluster key")?;
+        getrandom::fill(&mut key).map_err(|error| anyhow!("cannot draw a cluster key: {error}"))?;
         let segment = self.segment();
         segment.create().await?;
         for number in 1..=boards {
