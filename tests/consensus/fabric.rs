@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use bramble_cluster::NodeId;
@@ -89,7 +88,6 @@ impl Fabric {
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(length @ 1..) = read.read(&mut buffer).await {
             let _ = cut.wait_for(|cut| !Self::is_cut(cut, from, to)).await;
-            tokio::time::sleep(Duration::from_micros(200)).await;
             if write.write_all(&buffer[..length]).await.is_err() {
                 break;
             }

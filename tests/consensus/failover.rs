@@ -90,3 +90,19 @@ fn a_follower_that_was_cut_off_does_not_disturb_the_leader() {
     let seen = boards.leadership(leader);
     assert!(seen.is_leader_here && seen.term == term, "{seen:?}");
 }
+
+#[test]
+fn three_boards_agree_in_milliseconds() {
+    let boards = Boards::managing(3);
+    let leader = boards.await_leader();
+    for through in [leader, (leader + 1) % 3] {
+        let began = Instant::now();
+        for service in 0..100 {
+            boards.create(through, through * 100 + service);
+        }
+        let each = began.elapsed() / 100;
+        let how = if through == leader { "through the leader" } else { "through a follower" };
+        println!("a commit of three boards {how}: {each:?}");
+        assert!(each < Duration::from_millis(50), "{each:?}");
+    }
+}

@@ -9,4 +9,5 @@ mod founding;
 mod idle;
 mod quorum;
 mod snapshots;
+mod space;
 mod voters;

@@ -19,6 +19,7 @@ mod propose;
 mod reach;
 mod server;
 mod snapshot;
+mod space;
 mod standing;
 mod state_machine;
 mod store;
@@ -44,6 +45,7 @@ use self::{
     reach::Reach,
     server::AbortOnDrop,
     snapshot::SnapshotFolder,
+    space::Space,
     standing::{Event, Standing},
     state_machine::{LastInstant, StateMachine},
     store::LogStore,
@@ -72,6 +74,12 @@ const KEPT_ITEMS: u64 = 500;
 const LAGGING_ITEMS: u64 = 5_000;
 /// How long founding may take: two flushes and an election of one.
 const FOUND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long requests that are under way may hold the log after the consensus ended. Longer than any
+/// of them takes.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+/// The same when the process is about to end anyway.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 const LOG_FOLDER: &str = "log";
 const SNAPSHOT_FOLDER: &str = "snapshot";
@@ -181,6 +189,7 @@ struct Running {
     raft: Raft,
     log: Arc<Log>,
     snapshots: Arc<SnapshotFolder>,
+    space: Arc<Space>,
     _observer: AbortOnDrop<()>,
 }
 
@@ -289,7 +298,9 @@ impl Consensus {
     /// Stops taking part until the process starts again. What was acknowledged is on the disk.
     pub async fn shutdown(&self) {
         *self.inner.lifecycle.lock().await = false;
-        self.end().await;
+        if !self.end(SHUTDOWN_PATIENCE).await {
+            tracing::debug!("somebody still holds the log");
+        }
         self.inner.links.close();
     }
 
@@ -297,8 +308,9 @@ impl Consensus {
     /// cluster, never to return as the same node.
     pub async fn leave(&self) -> Result<(), LogError> {
         let _lifecycle = self.inner.lifecycle.lock().await;
-        self.end().await;
+        self.end(END_PATIENCE).await;
         remove_folder(&self.inner.folder)?;
+        self.inner.standing.forget();
         self.inner.state.send_replace(Arc::default());
         self.inner.leadership.send_replace(Leadership::default());
         Ok(())
@@ -326,8 +338,10 @@ impl Consensus {
         let opened = tokio::task::spawn_blocking(move || open(&folder, node)).await;
         let restore = |reason: String| StartError::Restore { reason };
         let (log, snapshots, image) = opened.map_err(|error| restore(error.to_string()))??;
+        let space = Arc::new(Space::new(self.inner.folder.clone()));
         let machine = StateMachine::new(
             Arc::clone(&snapshots),
+            Arc::clone(&space),
             image,
             self.inner.state.clone(),
             self.inner.last_instant.clone(),
@@ -346,24 +360,27 @@ impl Consensus {
         }
         let observer = observe::run(Arc::downgrade(&self.inner), raft.clone(), Arc::clone(&log));
         let observer = AbortOnDrop(tokio::spawn(observer));
-        let running = Arc::new(Running { raft, log, snapshots, _observer: observer });
+        let running = Arc::new(Running { raft, log, snapshots, space, _observer: observer });
         self.set_running(Some(Arc::clone(&running)));
         tracing::info!(node = %node, "takes part in the consensus");
         Ok(running)
     }
 
-    /// Stops openraft, if it runs, and waits until its log is closed.
-    async fn end(&self) {
-        let Some(running) = self.set_running(None) else { return };
+    /// Stops openraft, if it runs, and waits until its log is closed; says whether it is.
+    async fn end(&self, patience: Duration) -> bool {
+        let Some(running) = self.set_running(None) else { return true };
         if let Err(error) = running.raft.shutdown().await {
             tracing::warn!(%error, "openraft did not stop in good order");
         }
         let log = Arc::downgrade(&running.log);
         drop(running);
         // Requests that are still being answered hold the log a little longer.
-        while log.strong_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let closed = async {
+            while log.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(patience, closed).await.is_ok()
     }
 }
 

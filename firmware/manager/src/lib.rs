@@ -24,6 +24,7 @@
 pub mod consensus;
 
 mod admission;
+mod belonging;
 mod clock;
 mod contacts;
 mod dispatcher;

@@ -270,6 +270,9 @@ fn load(folder: &Path, node: NodeId) -> Result<(Contents, Segment), LogError> {
         path: folder.to_owned(),
         source,
     })?;
+    if let Some(above) = folder.parent() {
+        segment::sync_folder(above)?;
+    }
     let numbers = segment::list(folder)?;
     let Some(newest) = numbers.last().copied() else {
         let summary = Summary { owner: node, ..Summary::default() };

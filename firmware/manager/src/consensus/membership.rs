@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::{
     Leadership,
     consensus::{
-        Consensus, Events, Inner, LOG_FOLDER, Running, SNAPSHOT_FOLDER, StartError,
+        Consensus, END_PATIENCE, Events, Inner, LOG_FOLDER, Running, SNAPSHOT_FOLDER, StartError,
         link::Lane,
         log::{Log, LogError},
         remove_folder,
@@ -171,7 +171,10 @@ impl Consensus {
     /// Closes the log and forgets it, but not the vote; the node is dormant from then on.
     async fn retire(&self) -> Result<(), StartError> {
         let _lifecycle = self.inner.lifecycle.lock().await;
-        self.end().await;
+        if !self.end(END_PATIENCE).await {
+            let reason = "the log of a node that is no manager any more is still in use".to_owned();
+            return Err(StartError::Restore { reason });
+        }
         let (folder, node) = (self.inner.folder.clone(), self.inner.node);
         let forgotten = tokio::task::spawn_blocking(move || -> Result<(), LogError> {
             // The log first: a log that begins after a snapshot that is gone could not be opened.
@@ -179,6 +182,7 @@ impl Consensus {
             remove_folder(&folder.join(SNAPSHOT_FOLDER))
         });
         forgotten.await.map_err(|error| StartError::Restore { reason: error.to_string() })??;
+        self.inner.standing.forget();
         self.inner.state.send_replace(Arc::default());
         self.inner.leadership.send_replace(Leadership::default());
         tracing::info!(%node, "is no manager any more");
@@ -192,11 +196,15 @@ impl Consensus {
         let metrics = metrics.borrow_watched();
         let me = Voter(self.inner.node);
         let effective = &metrics.membership_config;
-        let Some(known) = effective.log_id().map(Position::from) else { return false };
+        let followed = self.inner.standing.followed();
+        let is_led = followed.is_some_and(|it| it.heard.elapsed() < SILENCE);
+        let Some(known) = effective.log_id().map(Position::from) else {
+            // It was woken by a leader that has thought better of it, and never got anything.
+            return followed.is_some() && !is_led && running.log.is_empty();
+        };
         let is_member = effective.get_node(&me).is_some();
         let is_settled = metrics.committed_membership_config.log_id() == effective.log_id()
             && effective.get_joint_config().len() == 1;
-        let is_led = self.inner.standing.followed().is_some_and(|it| it.heard.elapsed() < SILENCE);
         match dismissal {
             _ if metrics.state.is_leader() => false,
             // News from later than what this node knows: it does not matter what it knows.

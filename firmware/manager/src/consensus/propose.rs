@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::consensus::{
     Consensus,
     link::{Lane, LinkError},
+    space::LEADERS_ROOM,
     types::{Proposal, Types},
     wire::{Refusal, Reply, Request},
 };
@@ -59,6 +60,12 @@ pub enum ProposeError {
         /// How large.
         bytes: usize,
     },
+    /// The leader has no room for more.
+    #[error("the disk of board {node}, which leads, is full: make room, or hand leadership over")]
+    DiskFull {
+        /// The leader.
+        node: NodeId,
+    },
     /// The consensus on the leader, or here, has failed.
     #[error("the consensus has stopped: {reason}")]
     Stopped {
@@ -76,6 +83,7 @@ impl From<Refusal> for ProposeError {
             }
             Refusal::Uncertain => Self::Uncertain,
             Refusal::Stopped(reason) => Self::Stopped { reason },
+            Refusal::DiskFull(node) => Self::DiskFull { node },
         }
     }
 }
@@ -198,6 +206,9 @@ impl Consensus {
             };
             if !is_leader {
                 return Err(Refusal::NotLeader(self.inner.leadership.borrow().leader));
+            }
+            if !running.space.has(LEADERS_ROOM) {
+                return Err(Refusal::DiskFull(self.inner.node));
             }
             let at = self.inner.clock.now(term, self.inner.last_instant.get());
             let proposal = Proposal(Arc::new(Entry { at, commands: commands.clone() }));

@@ -21,6 +21,7 @@ use crate::consensus::{
     Consensus, Running,
     link::Duplex,
     snapshot::{SNAPSHOT_BYTES, SnapshotFile},
+    space::FOLLOWERS_ROOM,
     standing::Event,
     types::{LogId, RaftEntry, Vote, Voter},
     wire::{
@@ -115,6 +116,9 @@ impl Consensus {
             Ok(running) => running,
             Err(refusal) => return refusal,
         };
+        if !append.items.is_empty() && !running.space.has(FOLLOWERS_ROOM) {
+            return Reply::Refused("its disk is full".to_owned());
+        }
         let entries: io::Result<Vec<RaftEntry>> =
             append.items.into_iter().map(RaftEntry::try_from).collect();
         let entries = match entries {
@@ -221,6 +225,9 @@ impl Consensus {
             Ok(running) => running,
             Err(refusal) => return Ok(refusal),
         };
+        if !running.space.has(FOLLOWERS_ROOM.saturating_add(offer.bytes.saturating_mul(2))) {
+            return Ok(Reply::Refused("its disk is full".to_owned()));
+        }
         if offer.bytes > SNAPSHOT_BYTES {
             return Ok(Reply::Refused(format!("a snapshot of {} bytes", offer.bytes)));
         }

@@ -84,6 +84,11 @@ impl Standing {
         self.lock().followed
     }
 
+    /// Begins anew, as a node that never followed anybody.
+    pub(crate) fn forget(&self) {
+        *self.lock() = Known::default();
+    }
+
     /// Reports an event; one too many is dropped, because it will be reported again.
     pub(crate) fn report(&self, event: Event) {
         if self.events.try_send(event).is_err() {

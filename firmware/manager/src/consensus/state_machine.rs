@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::consensus::{
     snapshot::{Head, Image, SnapshotError, SnapshotFile, SnapshotFolder},
+    space::{LEADERS_ROOM, Space},
     types::{AppliedMembership, CommittedLeaderId, LogId, SnapshotMeta, Types, Voter},
 };
 
@@ -46,12 +47,14 @@ pub(crate) struct StateMachine {
     last_instant: LastInstant,
     published: watch::Sender<Arc<ClusterState>>,
     snapshots: Arc<SnapshotFolder>,
+    space: Arc<Space>,
 }
 
 impl StateMachine {
     /// Begins with the snapshot, if there is one.
     pub(crate) fn new(
         snapshots: Arc<SnapshotFolder>,
+        space: Arc<Space>,
         image: Option<Image>,
         published: watch::Sender<Arc<ClusterState>>,
         last_instant: LastInstant,
@@ -64,6 +67,7 @@ impl StateMachine {
             last_instant,
             published,
             snapshots,
+            space,
         };
         if let Some(image) = image {
             machine.replace(image)?;
@@ -147,18 +151,32 @@ impl RaftStateMachine<Types> for StateMachine {
         Ok(())
     }
 
+    /// Puts a snapshot off while the disk is full, unless a follower cannot do without.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        if !force && !self.space.has(LEADERS_ROOM) {
+            tracing::warn!("the disk is full: the log grows until there is room for a snapshot");
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
+    }
+
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder { image: self.image(), snapshots: Arc::clone(&self.snapshots) }
     }
 
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMeta,
+        meta: &SnapshotMeta,
         snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
         let snapshots = Arc::clone(&self.snapshots);
+        let announced = meta.clone();
         let image = blocking(move || {
             let image = snapshot.read()?;
+            if !image.head.meta().is_ok_and(|meta| meta == announced) {
+                let reason = "it is not the one that was announced".to_owned();
+                return Err(SnapshotError::Damaged { reason });
+            }
             snapshots.save(&image)?;
             Ok(image)
         })

@@ -194,6 +194,8 @@ pub(crate) enum Refusal {
     Uncertain,
     /// The consensus on this node has failed, or stops.
     Stopped(String),
+    /// The leader's disk is full.
+    DiskFull(NodeId),
 }
 
 /// The receiving half of a connection.

@@ -351,10 +351,19 @@ fn the_bytes_of_a_frame_are_frozen() {
     }
     let frame = body.into_frame(1, 0);
     let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-    let head = "190000000a67492b01";
-    let opened = "00070000000000";
-    assert_eq!(
-        hex,
-        format!("{head}{opened}{}", "01010701020102000301010204010205 0102".replace(' ', ""))
-    );
+    assert_eq!(hex, "190000000a67492b01000700000000010107010201020003010102040102050102");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600),
+    ) {
+        let folder = TempDir::new().expect("a folder");
+        fs::write(segment::path(folder.path(), 1), &bytes).expect("written");
+        // Bytes that are no segment at all are not taken for an empty log.
+        proptest::prop_assert!(Log::open(folder.path(), NODE).is_err());
+        let _ = record::changes(&bytes);
+        let _ = record::change_at(&bytes, bytes.len() / 2);
+    }
 }

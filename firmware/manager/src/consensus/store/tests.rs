@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::consensus::{
     snapshot::SnapshotFolder,
+    space::Space,
     state_machine::{LastInstant, StateMachine},
 };
 
@@ -20,9 +21,10 @@ impl StoreBuilder<Types, LogStore, StateMachine, TempDir> for Builder {
         let log = Log::open(&folder.path().join("log"), node).expect("a log");
         let (snapshots, image) =
             SnapshotFolder::open(&folder.path().join("snapshot")).expect("a snapshot folder");
+        let space = Arc::new(Space::new(folder.path().to_owned()));
         let published = watch::Sender::new(Arc::default());
         let machine =
-            StateMachine::new(Arc::new(snapshots), image, published, LastInstant::default())
+            StateMachine::new(Arc::new(snapshots), space, image, published, LastInstant::default())
                 .expect("a state machine");
         Ok((folder, LogStore::new(Arc::new(log)), machine))
     }
