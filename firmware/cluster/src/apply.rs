@@ -133,3 +133,6 @@ fn bounded(text: &str) -> String {
     let end = text.floor_char_boundary(limits::MESSAGE_BYTES);
     text[..end].to_owned()
 }
+
+#[cfg(test)]
+mod tests;

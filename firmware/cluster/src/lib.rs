@@ -42,6 +42,8 @@ mod image;
 mod image_name;
 mod node;
 mod rejection;
+#[cfg(test)]
+mod sample;
 mod service;
 mod spec;
 mod state;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    Cluster, Digest, Image, ImageName, ImageReference, Node, NodeId, Resources, Service, ServiceId, Task,
-    TaskId, Timestamp, Version,
+    Cluster, Digest, Image, ImageName, ImageReference, Node, NodeId, Resources, Service, ServiceId,
+    Task, TaskId, Timestamp, Version,
 };
 
 /// Everything that the managers agree on.
@@ -42,7 +42,7 @@ impl PartialEq for ClusterState {
 impl Eq for ClusterState {}
 
 /// What follows from the objects, kept because looking it up would cost a walk over all tasks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     by_name: BTreeMap<String, ServiceId>,
     by_service: BTreeSet<(ServiceId, TaskId)>,
@@ -177,9 +177,11 @@ impl Index {
         self.by_service.insert((task.service, task.id));
         let Some(node) = task.node else { return };
         self.by_node.insert((node, task.id));
-        if !task.status.state.is_terminal() {
+        let resources = &task.spec.resources;
+        let is_reserving =
+            resources.reserved_nano_cpus != 0 || resources.reserved_memory_bytes != 0;
+        if is_reserving && !task.status.state.is_terminal() {
             let reserved = self.reserved.entry(node).or_default();
-            let resources = &task.spec.resources;
             reserved.nano_cpus = reserved.nano_cpus.saturating_add(resources.reserved_nano_cpus);
             reserved.memory_bytes =
                 reserved.memory_bytes.saturating_add(resources.reserved_memory_bytes);
@@ -197,6 +199,9 @@ impl Index {
             reserved.nano_cpus = reserved.nano_cpus.saturating_sub(resources.reserved_nano_cpus);
             reserved.memory_bytes =
                 reserved.memory_bytes.saturating_sub(resources.reserved_memory_bytes);
+            if *reserved == Resources::default() {
+                self.reserved.remove(&node);
+            }
         }
     }
 }

@@ -76,3 +76,6 @@ fn merged(old: Option<&Image>, reported: &Image, node: NodeId) -> Image {
     }
     image
 }
+
+#[cfg(test)]
+mod tests;

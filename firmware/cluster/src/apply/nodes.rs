@@ -177,3 +177,6 @@ impl ClusterState {
         Rejection::not_found(Kind::Node, id)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,3 +173,6 @@ fn check_same_kind(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Rejection
 fn roll_out(state: UpdateState, message: &str, stamp: Stamp) -> UpdateStatus {
     UpdateStatus { state, started_at: stamp.at, completed_at: None, message: bounded(message) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,3 +233,6 @@ fn is_forward(current: &TaskStatus, next: &TaskStatus) -> bool {
     }
     next.state > current.state || (next.state == current.state && next != current)
 }
+
+#[cfg(test)]
+mod tests;
