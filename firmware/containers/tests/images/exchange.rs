@@ -345,3 +345,21 @@ async fn those_who_want_the_same_image_share_one_transfer() {
     }
     assert_eq!(count.load(Ordering::Relaxed), 1);
 }
+
+#[tokio::test]
+async fn an_image_that_is_fetched_takes_no_name_that_a_person_gave() {
+    let (from, old) = holder();
+    let to = Scene::new();
+    let new = image(&[Tar::new().file("new", b"x").end()], plain);
+    let new = to.load(&oci(&new, Some("app:1"))).unwrap().remove(0);
+    let (fetched, _, _) = fetch_with_cuts(&from.store, &to.store, old.digest, &[]).await;
+    assert!(fetched.unwrap().names.is_empty());
+    assert_eq!(to.store.resolve("app:1").unwrap().digest, new.digest);
+    // Fetched again under a name that is free, it gets that too; loaded by a person, it gets his.
+    let names = BTreeSet::from(["app:old".parse().unwrap()]);
+    let connect = |_: &str| async { Err::<DuplexStream, _>(io::Error::other("not needed")) };
+    to.store.fetch(old.digest, names, vec![], connect, |_| {}).await.unwrap();
+    assert_eq!(to.store.resolve("app:old").unwrap().digest, old.digest);
+    to.store.tag(old.digest, "app:1".parse().unwrap()).await.unwrap();
+    assert_eq!(to.store.resolve("app:1").unwrap().digest, old.digest);
+}

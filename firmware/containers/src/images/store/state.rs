@@ -50,13 +50,21 @@ impl Inner {
         Ok(result)
     }
 
-    /// Adds an image, all of whose blobs are here. Its names leave other images. Blocks.
+    /// Adds an image, all of whose blobs are here. The names that a person gave it leave other
+    /// images; those that it was fetched by do not: it may be an older one, for a task that
+    /// still runs it. Blocks.
     pub(in crate::images) fn register(
         &self,
         mut image: StoredImage,
     ) -> Result<StoredImage, IndexError> {
         self.change(|images, _| {
-            take_names(images, &image.names);
+            if image.named_at == Timestamp::default() {
+                let others = images.values().filter(|other| other.digest != image.digest);
+                let taken: BTreeSet<_> = others.flat_map(|other| &other.names).collect();
+                image.names.retain(|name| !taken.contains(name));
+            } else {
+                take_names(images, &image.names);
+            }
             if let Some(former) = images.get(&image.digest) {
                 image.names.extend(former.names.iter().cloned());
                 image.named_at = image.named_at.max(former.named_at);
