@@ -23,11 +23,11 @@ pub(crate) use client::{Client, Query};
 pub(crate) use image::load_quietly as load_image;
 
 /// Where a board's socket is, unless the command line or the environment says otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/bramble/bramble.sock";
+pub(crate) const DEFAULT_SOCKET: &str = "/run/bramble/bramble.sock";
 
 /// Which board is talked to.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The board's socket, as unix:///path or /path
     #[arg(
         short = 'H',
@@ -42,7 +42,7 @@ pub struct Connection {
 
 /// What a client can ask for.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Boards of the cluster
     #[command(subcommand)]
     Node(node::Node),
@@ -72,7 +72,7 @@ pub enum Command {
 ///
 /// # Errors
 /// In the words of the person at the keyboard.
-pub fn run(command: Command, connection: &Connection) -> Result<()> {
+pub(crate) fn run(command: Command, connection: &Connection) -> Result<()> {
     let client = Client::new(connection.host.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -91,4 +91,65 @@ pub fn run(command: Command, connection: &Connection) -> Result<()> {
             Command::Version(verb) => verb.run(&client).await,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        connection: Connection,
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    /// clap checks names, shorts and positions only when a verb is used; this uses them all.
+    #[test]
+    fn every_verb_and_flag_is_sound_and_says_what_it_does() {
+        Line::command().debug_assert();
+        let mut verbs = vec![Line::command()];
+        while let Some(verb) = verbs.pop() {
+            for argument in verb.get_arguments() {
+                let name = argument.get_id();
+                assert!(argument.get_help().is_some(), "{} {name} has no help", verb.get_name());
+            }
+            assert!(verb.get_name() == "bramble" || verb.get_about().is_some(), "{verb}");
+            verbs.extend(verb.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn dockers_words_are_understood() {
+        for line in [
+            "service ls --filter name=web -q",
+            "service create --name web -p 80:80 --mode global whoami --flag x",
+            "service update --env-add A=1 --image whoami:2 --force web",
+            "service scale web=3 db=1",
+            "service ps --no-trunc web",
+            "service logs -f --tail 10 --since 5m web",
+            "service rollback -d web",
+            "node update --availability drain pi-1",
+            "node promote pi-1 pi-2",
+            "node rm --force pi-1",
+            "node ps",
+            "image load -",
+            "swarm join-token --rotate -q worker",
+            "swarm leave --force",
+            "cluster info --format json",
+            "ps -a",
+            "-H unix:///run/x.sock info",
+        ] {
+            let words = std::iter::once("bramble").chain(line.split(' '));
+            let parsed = Line::try_parse_from(words);
+            assert!(
+                parsed.is_ok(),
+                "{line}: {}",
+                parsed.err().map_or_else(String::new, |error| error.to_string())
+            );
+        }
+    }
 }

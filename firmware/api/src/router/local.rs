@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bramble_cluster::{Digest, Image};
+use bramble_cluster::{Digest, Image, ImageName};
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
@@ -197,7 +197,10 @@ pub(super) async fn remove_image(
 ) -> Result<Json<Value>, ApiError> {
     let removed = api.board.remove_image(&name, flag(&parameters, "force")).await?;
     let entry = |removal: &ImageRemoval| match removal {
-        ImageRemoval::Untagged(name) => json!({"Untagged": name}),
+        ImageRemoval::Untagged(name) => {
+            let familiar = name.parse::<ImageName>().map(|name| name.familiar());
+            json!({"Untagged": familiar.unwrap_or_else(|_| name.clone())})
+        }
         ImageRemoval::Deleted(digest) => json!({"Deleted": digest.to_string()}),
     };
     Ok(Json(Value::Array(removed.iter().map(entry).collect())))
@@ -274,7 +277,7 @@ fn announcements(image: &Image) -> Vec<String> {
     let names: Vec<String> = image
         .names
         .iter()
-        .filter_map(|name| name.parse::<bramble_cluster::ImageName>().ok())
+        .filter_map(|name| name.parse::<ImageName>().ok())
         .map(|name| format!("Loaded image: {}\n", name.familiar()))
         .collect();
     if names.is_empty() { vec![format!("Loaded image ID: {}\n", image.digest)] } else { names }

@@ -18,6 +18,9 @@ use super::{
 /// `stop`). A label, because clients of the Docker API pass labels on and drop unknown fields.
 pub const ON_PARTITION_LABEL: &str = "bramble.on-partition";
 
+/// The label that `docker stack deploy` puts on every service.
+const STACK_LABEL: &str = "com.docker.stack.namespace";
+
 /// A service as `docker service inspect` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -118,7 +121,7 @@ pub struct UpdateConfig {
     /// `pause`, `continue` or `rollback`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub failure_action: String,
-    /// How long a failure counts. Docker's own client cannot write 0, so absent is not 0.
+    /// How long a failure counts. Go clients leave 0 out, so absent may be 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor: Option<i64>,
     /// Which part may fail.
@@ -268,9 +271,10 @@ impl ServiceSpec {
         }
         let mut task = template.into_cluster("TaskTemplate")?;
         task.on_partition = read_on_partition(&self.labels)?;
-        let update = self.update_config.unwrap_or_default_update(previous.map(|spec| &spec.update));
+        let is_of_stack = self.labels.contains_key(STACK_LABEL);
+        let update = completed(self.update_config, previous.map(|spec| &spec.update), is_of_stack);
         let rollback =
-            self.rollback_config.unwrap_or_default_update(previous.map(|spec| &spec.rollback));
+            completed(self.rollback_config, previous.map(|spec| &spec.rollback), is_of_stack);
         Ok(ClusterServiceSpec {
             name: self.name,
             labels: self.labels,
@@ -284,19 +288,24 @@ impl ServiceSpec {
 }
 
 /// What a request means that leaves (parts of) a roll-out's settings out.
-trait OrDefaultUpdate {
-    fn unwrap_or_default_update(self, previous: Option<&ClusterUpdateConfig>) -> UpdateConfig;
-}
-
-impl OrDefaultUpdate for Option<UpdateConfig> {
-    fn unwrap_or_default_update(self, previous: Option<&ClusterUpdateConfig>) -> UpdateConfig {
-        let defaults = ClusterUpdateConfig::default();
-        let mut config = self.unwrap_or_else(|| UpdateConfig::from_cluster(&defaults));
-        let was_unmonitored = previous.is_some_and(|previous| previous.monitor == Duration::ZERO);
-        let monitor = if was_unmonitored { Duration::ZERO } else { defaults.monitor };
-        config.monitor.get_or_insert_with(|| nanoseconds(monitor));
-        config
-    }
+///
+/// Docker's Go clients cannot write a monitoring time of zero: they leave it out. `docker service`
+/// writes every other setting, and 5 s unless it was told otherwise; so a monitor that alone is
+/// missing was asked to be zero. What `docker stack` leaves out was not said, and is Docker's default.
+fn completed(
+    config: Option<UpdateConfig>,
+    previous: Option<&ClusterUpdateConfig>,
+    is_of_stack: bool,
+) -> UpdateConfig {
+    let defaults = ClusterUpdateConfig::default();
+    let Some(mut config) = config else { return UpdateConfig::from_cluster(&defaults) };
+    let is_alone_missing =
+        !is_of_stack && !config.failure_action.is_empty() && !config.order.is_empty();
+    let was_zero = previous.is_some_and(|previous| previous.monitor == Duration::ZERO);
+    let is_zero = is_alone_missing || was_zero;
+    let monitor = if is_zero { Duration::ZERO } else { defaults.monitor };
+    config.monitor.get_or_insert_with(|| nanoseconds(monitor));
+    config
 }
 
 fn read_on_partition(labels: &BTreeMap<String, String>) -> Result<OnPartition, InvalidField> {

@@ -348,29 +348,42 @@ fn what_docker_sends_is_understood_whole() {
     let read: Wire = serde_json::from_value(request.clone()).expect("the shape is Docker's");
     let spec = read.into_cluster(None).expect("valid");
     assert_eq!(spec.mode, ServiceMode::Replicated { replicas: 1 });
-    assert_eq!(spec.update.monitor, Duration::from_secs(5), "Docker's default");
+    assert_eq!(spec.update.monitor, Duration::ZERO, "the client was told so");
+    assert_eq!(spec.rollback.monitor, Duration::from_secs(5), "Docker's default");
     assert_eq!(spec.task.networks[0].target, "host");
     assert_eq!(spec.task.restart.delay, Some(Duration::ZERO), "0 is not absent here");
     let echo = serde_json::to_value(Wire::from_cluster(&spec)).expect("plain data");
     assert_eq!(unsupported::leftovers(&request, &echo), Vec::<String>::new());
 }
 
+/// The monitoring time that a request means.
+fn monitor(labels: serde_json::Value, config: serde_json::Value, previous: u64) -> Duration {
+    let request = json!({
+        "Name": "web", "Labels": labels, "TaskTemplate": {"ContainerSpec": {"Image": "a"}},
+        "UpdateConfig": config,
+    });
+    let read = |request| -> Wire { serde_json::from_value(request).expect("valid shape") };
+    let mut before = read(request.clone()).into_cluster(None).expect("valid");
+    before.update.monitor = Duration::from_secs(previous);
+    read(request).into_cluster(Some(&before)).expect("valid").update.monitor
+}
+
 #[test]
-fn a_monitor_of_zero_outlives_dockers_client_which_cannot_write_it() {
-    let explicit = json!({
-        "Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "a"}},
-        "UpdateConfig": {"Parallelism": 1, "Monitor": 0},
-    });
-    let explicit: Wire = serde_json::from_value(explicit).expect("valid shape");
-    let first = explicit.into_cluster(None).expect("valid");
-    assert_eq!(first.update.monitor, Duration::ZERO);
-    let scaled = json!({
-        "Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "a"}},
-        "UpdateConfig": {"Parallelism": 1},
-    });
-    let scaled: Wire = serde_json::from_value(scaled).expect("valid shape");
-    let again = scaled.into_cluster(Some(&first)).expect("valid");
-    assert_eq!(again.update.monitor, Duration::ZERO);
+fn a_monitor_of_zero_is_understood_although_dockers_client_cannot_write_it() {
+    let (five, none) = (Duration::from_secs(5), Duration::ZERO);
+    let stack = json!({"com.docker.stack.namespace": "shop"});
+    // `docker service … --update-monitor 0s`
+    let command_line = json!({"Parallelism": 1, "FailureAction": "pause", "Order": "stop-first"});
+    assert_eq!(monitor(json!({}), command_line.clone(), 5), none);
+    // `docker stack deploy` without a monitor, with and without the other settings.
+    assert_eq!(monitor(stack.clone(), command_line, 5), five);
+    assert_eq!(monitor(stack.clone(), json!({"Parallelism": 2}), 5), five);
+    assert_eq!(monitor(json!({}), json!({"Parallelism": 2}), 5), five);
+    assert_eq!(monitor(json!({}), serde_json::Value::Null, 5), five);
+    // What is written is meant, and a zero stays until it is overwritten.
+    assert_eq!(monitor(stack.clone(), json!({"Parallelism": 2, "Monitor": 0}), 5), none);
+    assert_eq!(monitor(stack, json!({"Parallelism": 2}), 0), none);
+    assert_eq!(monitor(json!({}), json!({"Monitor": 1_000_000_000}), 0), Duration::from_secs(1));
 }
 
 fn refusal(pointer: &str, value: serde_json::Value) -> String {

@@ -162,7 +162,7 @@ impl Client {
     ) -> Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket).await.with_context(|| {
             format!(
-                "cannot reach the board at unix://{}: does `bramble daemon` run there?",
+                "cannot reach the board at unix://{} (does `bramble daemon` run there?)",
                 self.socket.display()
             )
         })?;

@@ -17,7 +17,7 @@ use super::{
 
 /// The cluster itself.
 #[derive(Debug, Subcommand)]
-pub enum Cluster {
+pub(crate) enum Cluster {
     /// Show who leads, who votes and how the boards are
     Info {
         #[command(flatten)]
@@ -57,7 +57,7 @@ pub enum Cluster {
 
 /// As what a machine joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
+pub(crate) enum Role {
     /// Runs tasks
     Worker,
     /// May vote and lead

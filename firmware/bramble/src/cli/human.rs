@@ -40,6 +40,7 @@ pub(super) fn binary_size(bytes: u64) -> String {
     scaled(bytes, 1_024, &["B", "KiB", "MiB", "GiB", "TiB"])
 }
 
+/// Three digits, rounded.
 fn scaled(bytes: u64, base: u64, units: &[&str]) -> String {
     let mut divisor = 1;
     let mut unit = 0;
@@ -47,18 +48,16 @@ fn scaled(bytes: u64, base: u64, units: &[&str]) -> String {
         divisor *= base;
         unit += 1;
     }
-    let whole = bytes / divisor;
-    let thousandths = bytes % divisor * 1_000 / divisor;
-    let text = match (unit, whole) {
-        (0, _) | (_, 1_000..) => format!("{whole}"),
-        (_, 100..) => format!("{whole}"),
-        (_, 10..) => format!("{whole}.{}", thousandths / 100),
-        _ => format!("{whole}.{:02}", thousandths / 10),
+    let decimals = match bytes / divisor {
+        100.. => 0,
+        10.. => 1,
+        _ => 2,
     };
-    let text = if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let text = format!("{:.decimals$}", bytes as f64 / divisor as f64);
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
     };
     format!("{text}{}", units[unit])
 }
@@ -116,6 +115,7 @@ mod tests {
         assert_eq!(decimal_size(12_300_000), "12.3MB");
         assert_eq!(decimal_size(4_500), "4.5kB");
         assert_eq!(decimal_size(999), "999B");
+        assert_eq!(decimal_size(686_768), "687kB");
         assert_eq!(binary_size(2_008_000_000), "1.87GiB");
         assert_eq!(binary_size(128 * 1_024 * 1_024), "128MiB");
     }

@@ -32,7 +32,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 
 /// Images on the board.
 #[derive(Debug, Subcommand)]
-pub enum Image {
+pub(crate) enum Image {
     /// List the images that the board holds
     #[command(alias = "list")]
     Ls {

@@ -25,7 +25,7 @@ const FRAME_BYTES: u32 = 16 * 1_024 * 1_024;
 
 /// Show the logs of a service or a task.
 #[derive(Debug, Args)]
-pub struct Logs {
+pub(crate) struct Logs {
     /// A service's name or id, or a task's id
     #[arg(value_name = "SERVICE|TASK")]
     name: String,

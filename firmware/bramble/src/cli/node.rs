@@ -15,7 +15,7 @@ use super::{
 
 /// Boards of the cluster.
 #[derive(Debug, Subcommand)]
-pub enum Node {
+pub(crate) enum Node {
     /// List the boards
     #[command(alias = "list")]
     Ls {
@@ -84,7 +84,7 @@ pub enum Node {
 
 /// Whether a board takes tasks.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Availability {
+pub(crate) enum Availability {
     /// Takes tasks
     Active,
     /// Keeps its tasks and takes no more
@@ -95,7 +95,7 @@ pub enum Availability {
 
 /// What a board is in the consensus.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Role {
+pub(crate) enum Role {
     /// Runs tasks, holds no log
     Worker,
     /// Votes and may lead

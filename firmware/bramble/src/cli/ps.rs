@@ -31,7 +31,7 @@ pub(crate) struct TaskFormat {
 
 /// List what runs in the cluster.
 #[derive(Debug, Args)]
-pub struct Ps {
+pub(crate) struct Ps {
     /// Ended tasks, too
     #[arg(short, long)]
     all: bool,

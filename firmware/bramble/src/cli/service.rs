@@ -21,7 +21,7 @@ use super::{
 
 /// Services: what the cluster runs.
 #[derive(Debug, Subcommand)]
-pub enum Service {
+pub(crate) enum Service {
     /// Create a service
     Create(Box<create::Create>),
     /// List the services

@@ -12,14 +12,14 @@ use super::{
 
 /// Show what the board and its cluster are.
 #[derive(Debug, Args)]
-pub struct Info {
+pub(crate) struct Info {
     #[command(flatten)]
     format: InspectFormat,
 }
 
 /// Show the versions of the client and of the board's firmware.
 #[derive(Debug, Args)]
-pub struct Version {
+pub(crate) struct Version {
     #[command(flatten)]
     format: InspectFormat,
 }

@@ -13,7 +13,7 @@ use super::{
 
 /// Tasks: the runs of services on boards.
 #[derive(Debug, Subcommand)]
-pub enum Task {
+pub(crate) enum Task {
     /// List all tasks, history included
     #[command(alias = "list")]
     Ls {

@@ -22,7 +22,7 @@ use crate::cli::{
 
 /// Create a service.
 #[derive(Debug, Args)]
-pub struct Create {
+pub(crate) struct Create {
     /// The image that its tasks run
     image: String,
     /// Replaces the image's command

@@ -21,7 +21,7 @@ use crate::cli::{
 
 /// Change a service.
 #[derive(Debug, Args)]
-pub struct Update {
+pub(crate) struct Update {
     /// Name or id
     service: String,
     /// The image that its tasks run
@@ -53,74 +53,106 @@ pub struct Update {
 /// What is added; what has the same key is replaced.
 #[derive(Debug, Clone, Default, Args)]
 struct Added {
-    #[arg(long = "label-add", value_name = "KEY=VALUE")]
+    /// Add or change a label of the service
+    #[arg(id = "label-add", long = "label-add", value_name = "KEY=VALUE")]
     labels: Vec<String>,
-    #[arg(long = "container-label-add", value_name = "KEY=VALUE")]
+    /// Add or change a label of its containers
+    #[arg(id = "container-label-add", long = "container-label-add", value_name = "KEY=VALUE")]
     container_labels: Vec<String>,
-    #[arg(long = "env-add", value_name = "NAME=VALUE")]
+    /// Add or change an environment variable
+    #[arg(id = "env-add", long = "env-add", value_name = "NAME=VALUE")]
     environment: Vec<String>,
-    #[arg(long = "group-add", value_name = "GROUP")]
+    /// Add a group
+    #[arg(id = "group-add", long = "group-add", value_name = "GROUP")]
     groups: Vec<String>,
-    #[arg(long = "mount-add", value_name = "MOUNT")]
+    /// Add or change a mount (see `service create`)
+    #[arg(id = "mount-add", long = "mount-add", value_name = "MOUNT")]
     mounts: Vec<String>,
-    #[arg(long = "publish-add", value_name = "PORT")]
+    /// Publish a port, or publish it elsewhere
+    #[arg(id = "publish-add", long = "publish-add", value_name = "PORT")]
     ports: Vec<String>,
-    #[arg(long = "network-add", value_name = "NETWORK")]
+    /// Attach to a network
+    #[arg(id = "network-add", long = "network-add", value_name = "NETWORK")]
     networks: Vec<String>,
-    #[arg(long = "constraint-add", value_name = "CONSTRAINT")]
+    /// Add a constraint
+    #[arg(id = "constraint-add", long = "constraint-add", value_name = "CONSTRAINT")]
     constraints: Vec<String>,
-    #[arg(long = "placement-pref-add", value_name = "PREFERENCE")]
+    /// Add a spread preference
+    #[arg(id = "placement-pref-add", long = "placement-pref-add", value_name = "PREFERENCE")]
     preferences: Vec<String>,
-    #[arg(long = "host-add", value_name = "NAME:ADDRESS")]
+    /// Add a line for /etc/hosts
+    #[arg(id = "host-add", long = "host-add", value_name = "NAME:ADDRESS")]
     hosts: Vec<String>,
-    #[arg(long = "dns-add", value_name = "ADDRESS")]
+    /// Add a name server
+    #[arg(id = "dns-add", long = "dns-add", value_name = "ADDRESS")]
     dns: Vec<String>,
-    #[arg(long = "dns-option-add", value_name = "OPTION")]
+    /// Add a resolver option
+    #[arg(id = "dns-option-add", long = "dns-option-add", value_name = "OPTION")]
     dns_options: Vec<String>,
-    #[arg(long = "dns-search-add", value_name = "DOMAIN")]
+    /// Add a search domain
+    #[arg(id = "dns-search-add", long = "dns-search-add", value_name = "DOMAIN")]
     dns_search: Vec<String>,
-    #[arg(long = "sysctl-add", value_name = "KEY=VALUE")]
+    /// Add or change a kernel parameter
+    #[arg(id = "sysctl-add", long = "sysctl-add", value_name = "KEY=VALUE")]
     sysctls: Vec<String>,
-    #[arg(long = "ulimit-add", value_name = "LIMIT")]
+    /// Add or change a resource limit
+    #[arg(id = "ulimit-add", long = "ulimit-add", value_name = "LIMIT")]
     ulimits: Vec<String>,
-    #[arg(long = "cap-add", value_name = "CAPABILITY")]
+    /// Add a capability
+    #[arg(id = "cap-add", long = "cap-add", value_name = "CAPABILITY")]
     capabilities_added: Vec<String>,
-    #[arg(long = "cap-drop", value_name = "CAPABILITY")]
+    /// Take a capability away
+    #[arg(id = "cap-drop", long = "cap-drop", value_name = "CAPABILITY")]
     capabilities_dropped: Vec<String>,
 }
 
 /// What is removed, by its key.
 #[derive(Debug, Clone, Default, Args)]
 struct Removed {
-    #[arg(long = "label-rm", value_name = "KEY")]
+    /// Remove a label of the service
+    #[arg(id = "label-rm", long = "label-rm", value_name = "KEY")]
     labels: Vec<String>,
-    #[arg(long = "container-label-rm", value_name = "KEY")]
+    /// Remove a label of its containers
+    #[arg(id = "container-label-rm", long = "container-label-rm", value_name = "KEY")]
     container_labels: Vec<String>,
-    #[arg(long = "env-rm", value_name = "NAME")]
+    /// Remove an environment variable
+    #[arg(id = "env-rm", long = "env-rm", value_name = "NAME")]
     environment: Vec<String>,
-    #[arg(long = "group-rm", value_name = "GROUP")]
+    /// Remove a group
+    #[arg(id = "group-rm", long = "group-rm", value_name = "GROUP")]
     groups: Vec<String>,
-    #[arg(long = "mount-rm", value_name = "TARGET")]
+    /// Remove a mount, by where it is in the container
+    #[arg(id = "mount-rm", long = "mount-rm", value_name = "TARGET")]
     mounts: Vec<String>,
-    #[arg(long = "publish-rm", value_name = "TARGET")]
+    /// Stop publishing a port, by the one in the container
+    #[arg(id = "publish-rm", long = "publish-rm", value_name = "TARGET")]
     ports: Vec<String>,
-    #[arg(long = "network-rm", value_name = "NETWORK")]
+    /// Detach from a network
+    #[arg(id = "network-rm", long = "network-rm", value_name = "NETWORK")]
     networks: Vec<String>,
-    #[arg(long = "constraint-rm", value_name = "CONSTRAINT")]
+    /// Remove a constraint
+    #[arg(id = "constraint-rm", long = "constraint-rm", value_name = "CONSTRAINT")]
     constraints: Vec<String>,
-    #[arg(long = "placement-pref-rm", value_name = "PREFERENCE")]
+    /// Remove a spread preference
+    #[arg(id = "placement-pref-rm", long = "placement-pref-rm", value_name = "PREFERENCE")]
     preferences: Vec<String>,
-    #[arg(long = "host-rm", value_name = "NAME:ADDRESS")]
+    /// Remove a line for /etc/hosts
+    #[arg(id = "host-rm", long = "host-rm", value_name = "NAME:ADDRESS")]
     hosts: Vec<String>,
-    #[arg(long = "dns-rm", value_name = "ADDRESS")]
+    /// Remove a name server
+    #[arg(id = "dns-rm", long = "dns-rm", value_name = "ADDRESS")]
     dns: Vec<String>,
-    #[arg(long = "dns-option-rm", value_name = "OPTION")]
+    /// Remove a resolver option
+    #[arg(id = "dns-option-rm", long = "dns-option-rm", value_name = "OPTION")]
     dns_options: Vec<String>,
-    #[arg(long = "dns-search-rm", value_name = "DOMAIN")]
+    /// Remove a search domain
+    #[arg(id = "dns-search-rm", long = "dns-search-rm", value_name = "DOMAIN")]
     dns_search: Vec<String>,
-    #[arg(long = "sysctl-rm", value_name = "KEY")]
+    /// Remove a kernel parameter
+    #[arg(id = "sysctl-rm", long = "sysctl-rm", value_name = "KEY")]
     sysctls: Vec<String>,
-    #[arg(long = "ulimit-rm", value_name = "NAME")]
+    /// Remove a resource limit
+    #[arg(id = "ulimit-rm", long = "ulimit-rm", value_name = "NAME")]
     ulimits: Vec<String>,
 }
 
