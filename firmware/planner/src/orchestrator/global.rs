@@ -58,8 +58,7 @@ fn tend_slot<'a>(
     }
     match claims.split_last() {
         None if !board.is_leaving && is_vacant(view, tasks, draft) => {
-            let is_dirty = update::is_dirty(view, service, latest);
-            let cause = if is_dirty { TaskCause::Updated } else { TaskCause::Moved };
+            let cause = slot::cause_after(view, service, latest, false);
             request(service, latest.slot, cause, latest.restarts, draft);
         }
         None => {}

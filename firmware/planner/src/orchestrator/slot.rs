@@ -41,8 +41,7 @@ pub(super) fn tend<'a>(
     }
     match here.split_last() {
         None if is_vacant(view, tasks, draft) => {
-            let is_dirty = lost.is_empty() && update::is_dirty(view, service, latest);
-            let cause = if is_dirty { TaskCause::Updated } else { TaskCause::Moved };
+            let cause = cause_after(view, service, latest, !lost.is_empty());
             request(service, latest.slot, cause, latest.restarts, draft);
         }
         None => {}
@@ -51,6 +50,24 @@ pub(super) fn tend<'a>(
         }
         Some((task, [])) => tend_one(view, service, task, draft),
         Some((newest, elders)) => settle(view, service, newest, elders, draft),
+    }
+}
+
+/// Why a slot is filled anew when its board is lost or should be left. A task of a roll-out that never ran is followed by
+/// another one of it, so that the slot goes on to count as busy.
+pub(super) fn cause_after(
+    view: &View<'_>,
+    service: &Service,
+    latest: &Task,
+    is_lost: bool,
+) -> TaskCause {
+    let is_unfinished = latest.cause == TaskCause::Updated
+        && latest.spec_version == service.spec_version
+        && latest.started_at.is_none();
+    if is_unfinished || (!is_lost && update::is_dirty(view, service, latest)) {
+        TaskCause::Updated
+    } else {
+        TaskCause::Moved
     }
 }
 
@@ -65,7 +82,7 @@ fn tend_one<'a>(view: &View<'a>, service: &'a Service, task: &'a Task, draft: &m
         draft.request(Request {
             service,
             slot: task.slot,
-            cause: TaskCause::Moved,
+            cause: cause_after(view, service, task, true),
             restarts: task.restarts,
             // A board that leaves takes its tasks along; there is no point in ending them before.
             is_optional: departure == Departure::Leaving,
@@ -110,7 +127,9 @@ pub(super) fn settle<'a>(
     }
     for elder in elders {
         let is_over = if is_fit(&elder) {
+            // One that the service no longer wants is for the roll-out to replace first.
             newest.node.is_none()
+                && !update::is_dirty(view, service, newest)
                 && is_in_the_way(view, newest, elder)
                 && draft.is_due(newest.created_at + ROOM_PATIENCE)
         } else {

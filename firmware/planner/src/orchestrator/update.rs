@@ -182,6 +182,12 @@ fn begin<'a>(
     let claims: Vec<&Task> = tasks.iter().filter(|task| is_claim(task, draft)).copied().collect();
     let Some(newest) = claims.last() else { return };
     let is_alive = |task: &&Task| task.node.is_some() && !task.status.state.is_terminal();
+    let is_wanted = |task: &&Task| is_alive(task) && !is_dirty(view, service, task);
+    if claims.iter().any(|task| is_wanted(task)) {
+        // An update was taken back before its successor ran: what runs is what is wanted again.
+        claims.iter().filter(|task| !is_wanted(task)).for_each(|task| draft.withdraw(task));
+        return;
+    }
     let kept = match config.order {
         UpdateOrder::StopFirst => None,
         UpdateOrder::StartFirst => {
