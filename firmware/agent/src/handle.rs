@@ -17,7 +17,7 @@ use bramble_containers::{
 use bramble_host::{Sensors, Sources};
 use bramble_peering::{Peering, Protocol};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -178,7 +178,7 @@ impl Agent {
         let reconciler = Reconciler::new(orders.clone(), containers, outbox.clone(), jobs);
         let mut sensors = Sensors::new(config.sources, config.data_dir);
         let (vitals_sender, vitals) = watch::channel(sensors.read());
-        let (listing_sender, listing) = watch::channel(listing(&images, 0));
+        let (listing_sender, listing) = watch::channel(listing(&images));
         let (listed_sender, listed) = watch::channel(0);
         let (is_leaving, leaving) = watch::channel(false);
         let managers = watch::Sender::new(surroundings.managers.clone());
@@ -335,13 +335,15 @@ async fn watch_images(
     listings: watch::Sender<Listing>,
 ) -> Result<Infallible, AgentError> {
     let mut changes = images.changes();
+    changes.mark_unchanged();
     loop {
+        listings.send_replace(listing(&images));
         changes.changed().await.map_err(|_| AgentError::Ended)?;
-        let number = *changes.borrow_and_update();
-        listings.send_replace(listing(&images, number));
     }
 }
 
-fn listing(images: &ImageStore, number: u64) -> Listing {
+/// The images, as of a change that they contain at least.
+fn listing(images: &ImageStore) -> Listing {
+    let number = *images.changes().borrow();
     Listing { number, images: Arc::new(images.images()) }
 }

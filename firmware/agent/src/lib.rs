@@ -35,5 +35,7 @@ mod session;
 mod work;
 
 pub use clock::LoadClockError;
-pub use handle::{Agent, AgentConfig, AgentError, LocalContainer, StartError, Surroundings};
+pub use handle::{
+    Agent, AgentConfig, AgentError, LocalContainer, OwnSession, StartError, Surroundings,
+};
 pub use session::{BoxedStream, Describe, Dial, Managers, Stream};

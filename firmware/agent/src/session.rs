@@ -95,7 +95,7 @@ impl Session {
             let ended = Open::new(&mut self, found).run().await;
             self.orders.session_ended();
             found = match ended {
-                Ended::Replaced(found) => found,
+                Ended::Replaced(found) => *found,
                 Ended::Silent(search) => {
                     tracing::warn!(%leader, "the leader went silent, its session is closed");
                     search.await

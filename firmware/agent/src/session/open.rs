@@ -26,7 +26,7 @@ const HEARTBEATS_KEPT: usize = 50;
 /// How a session ended.
 pub(super) enum Ended {
     /// Another board leads and has opened a session already.
-    Replaced(Found),
+    Replaced(Box<Found>),
     /// Nothing was heard for too long; the search that is under way goes on.
     Silent(Search),
     /// The connection broke or the board leads no more.
@@ -53,7 +53,7 @@ enum Event {
     Reports,
     Images,
     Leaving,
-    Found(Found),
+    Found(Box<Found>),
 }
 
 impl<'a> Open<'a> {
@@ -129,7 +129,7 @@ impl<'a> Open<'a> {
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Reports,
             Ok(()) = session.images.changed() => Event::Images,
             Ok(()) = session.is_leaving.changed() => Event::Leaving,
-            found = search => Event::Found(found),
+            found = search => Event::Found(Box::new(found)),
         }
     }
 
