@@ -240,6 +240,8 @@ async fn a_pulled_cable_ends_urgent_conversations_within_seconds() -> anyhow::Re
         move |peering: Peering| async move { peering.connect_to(leader, Protocol::Session).await };
     let mut there = two.on(connect).await?;
     let mut here = soon("the call", incoming.recv()).await.expect("open");
+    // Until everything is acknowledged: what is not is noticed without any keep-alive.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     two.cut()?;
     let start = Instant::now();
     // One side only listens: keep-alive must find out. The other has something to say.
