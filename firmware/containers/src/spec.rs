@@ -86,7 +86,7 @@ pub(crate) fn write_exec(config: &Value, request: &ExecRequest) -> Result<Value,
 }
 
 fn annotations(request: &ContainerRequest) -> Value {
-    let labels = request.image.labels().iter().flatten().map(|(key, value)| (key, value));
+    let labels = request.image.labels().iter().flatten();
     let labels = labels.chain(&request.task.spec.container.labels);
     let mut all: serde_json::Map<String, Value> =
         labels.map(|(key, value)| (key.clone(), json!(value))).collect();

@@ -199,7 +199,7 @@ impl State {
     pub(super) fn container_started(&mut self, id: TaskId) {
         let Some(container) = self.containers.get_mut(&id) else { return };
         let early_end = container.early_end.take();
-        let Some(pid) = container.pid.or(early_end.map(|(pid, _)| pid)) else { return };
+        let Some(pid) = container.pid.or_else(|| early_end.map(|(pid, _)| pid)) else { return };
         container.has_helper = false;
         let pid = pid.as_raw().unsigned_abs();
         container.started_at = timestamp();

@@ -82,7 +82,7 @@ impl State {
     pub(super) fn exec_started(&mut self, id: ExecId) {
         let Some(exec) = self.execs.get_mut(&id) else { return };
         let (starter, early_end) = (exec.starter.take(), exec.early_end.take());
-        let pid = exec.pid.or(early_end.map(|(pid, _)| pid));
+        let pid = exec.pid.or_else(|| early_end.map(|(pid, _)| pid));
         let pid = pid.map_or(0, |pid| pid.as_raw().unsigned_abs());
         if let Some(asker) = starter {
             self.answer(asker, Ok(Answer::Started { pid }));

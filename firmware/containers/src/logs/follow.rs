@@ -14,8 +14,12 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(folder: &Path) -> io::Result<Self> {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let what = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::DELETE_SELF;
-        inotify::add_watch(&descriptor, folder, what | WatchFlags::ONLYDIR)?;
+        let what = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::DELETE;
+        inotify::add_watch(
+            &descriptor,
+            folder,
+            what | WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR,
+        )?;
         // SAFETY: the descriptor is owned, and so stays open as long as it is registered.
         Ok(Self { descriptor: unsafe { AsyncFd::register(descriptor) }? })
     }

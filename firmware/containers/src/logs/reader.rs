@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -29,8 +30,15 @@ pub struct LogReader {
     position: usize,
     /// Entries that were read ahead, to find the last ones.
     ahead: VecDeque<LogEntry>,
-    watch: Option<Watch>,
+    watch: Option<Watched>,
     has_ended: bool,
+}
+
+/// What is watched: the log's folder, or its bundle while that has none.
+#[derive(Debug)]
+enum Watched {
+    Folder(Watch),
+    Bundle(Watch),
 }
 
 impl LogReader {
@@ -160,24 +168,34 @@ impl LogReader {
         let has_folder = self.folder.is_dir();
         let fail = |path: PathBuf| move |source| LogError::Read { path, source };
         match &self.watch {
-            Some(watch) => {
+            // Removed with its container. A segment that is gone and has no successor says so too,
+            // and first: while it is open here, the kernel does not tell of its folder's end.
+            Some(Watched::Folder(_)) if !has_folder || self.is_removed() => self.has_ended = true,
+            Some(Watched::Folder(watch)) => {
                 watch.changed().await.map_err(fail(self.folder.clone()))?;
-                // The folder is there now: it is what to look at.
-                if has_folder && self.number == 0 {
-                    self.watch = None;
-                }
             }
-            // Look again after the watch begins: what came in between woke nobody.
-            None => {
-                let watched = if has_folder { &self.folder } else { self.bundle() };
-                match Watch::new(watched) {
-                    Ok(watch) => self.watch = Some(watch),
+            Some(Watched::Bundle(watch)) if !has_folder => {
+                watch.changed().await.map_err(fail(self.bundle().to_owned()))?;
+            }
+            // Look again after a watch begins: what came in between woke nobody.
+            Some(Watched::Bundle(_)) | None => {
+                let path = if has_folder { &self.folder } else { self.bundle() };
+                match Watch::new(path) {
+                    Ok(watch) if has_folder => self.watch = Some(Watched::Folder(watch)),
+                    Ok(watch) => self.watch = Some(Watched::Bundle(watch)),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => self.has_ended = true,
-                    Err(error) => return Err(fail(watched.to_owned())(error)),
+                    Err(error) => return Err(fail(path.to_owned())(error)),
                 }
             }
         }
         Ok(())
+    }
+
+    fn is_removed(&self) -> bool {
+        let metadata = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let is_unlinked = metadata.is_some_and(|metadata| metadata.nlink() == 0);
+        let is_newer = |number: &u64| *number > self.number;
+        is_unlinked && !numbers(&self.folder).is_ok_and(|numbers| numbers.iter().any(is_newer))
     }
 
     fn bundle(&self) -> &Path {

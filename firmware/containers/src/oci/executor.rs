@@ -121,7 +121,7 @@ fn find(spec: &Spec) -> Option<PathBuf> {
         .filter(|candidate| candidate.is_file())
         .collect();
     let is_executable = |candidate: &&PathBuf| access(*candidate, AccessFlags::X_OK).is_ok();
-    found.iter().find(is_executable).or(found.first()).cloned()
+    found.iter().find(is_executable).or_else(|| found.first()).cloned()
 }
 
 /// What Rust and the keeper ignore or block, a program expects as it is by default.
