@@ -5,6 +5,7 @@
 //! how old that is; changes fail at once if the quorum is lost, and wait for the election otherwise.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -83,7 +84,8 @@ async fn pass_on(api: &Api, request: Request) -> Result<Passed, ApiError> {
                     return Ok(Passed::Own(Request::from_parts(parts, Body::from(body))));
                 }
             } else {
-                match forward(api, leader, &parts, body.clone()).await {
+                let lost = until_deposed(api, leader);
+                match forward(api, leader, &parts, body.clone(), lost).await {
                     Ok(response) if response.status() != StatusCode::MISDIRECTED_REQUEST => {
                         return Ok(Passed::Answered(response));
                     }
@@ -117,10 +119,13 @@ async fn pass_on(api: &Api, request: Request) -> Result<Passed, ApiError> {
 }
 
 /// The error of changes while the quorum is lost; `None` while it is not, or nobody here can tell.
+///
+/// One that was lost a moment ago may be an election, or a board that has just started and not yet
+/// heard of the others.
 fn no_quorum(api: &Api) -> Option<ApiError> {
     let leadership = api.cluster.leadership.borrow();
     let is_lost = leadership.leader.is_none()
-        && leadership.quorum_lost.is_some()
+        && leadership.quorum_lost.is_some_and(|since| since.elapsed() >= READ_WAIT)
         && leadership.reachable.len() <= leadership.voters.len() / 2;
     is_lost.then(|| {
         ApiError::Unavailable(format!(
@@ -160,9 +165,28 @@ async fn answer_by_itself(api: &Api, request: Request, next: Next) -> Response {
     response
 }
 
-/// Sends a request to another board's API and hands back what it answers.
-async fn forward(api: &Api, node: NodeId, parts: &Parts, body: Bytes) -> Result<Response, Lost> {
-    let stream = (api.cluster.dial)(node).await.map_err(|error| {
+/// Ends when a board is no longer held for the leader: there is no use in waiting for it then.
+async fn until_deposed(api: &Api, leader: NodeId) {
+    while (api.cluster.leader)() == Some(leader) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Sends a request to another board's API and hands back what it answers, unless the board is
+/// `lost` before.
+async fn forward(
+    api: &Api,
+    node: NodeId,
+    parts: &Parts,
+    body: Bytes,
+    lost: impl Future<Output = ()>,
+) -> Result<Response, Lost> {
+    let mut lost = pin!(lost);
+    let dialled = tokio::select! {
+        dialled = (api.cluster.dial)(node) => dialled,
+        () = &mut lost => return Err(Lost::NotSent),
+    };
+    let stream = dialled.map_err(|error| {
         tracing::debug!(%node, %error, "a request was not passed on");
         Lost::NotSent
     })?;
@@ -174,10 +198,12 @@ async fn forward(api: &Api, node: NodeId, parts: &Parts, body: Bytes) -> Result<
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = parts.uri.clone();
     *request.headers_mut() = forwarded_headers(&parts.headers, api.cluster.node);
-    let answer = tokio::time::timeout(ANSWER_WAIT, sender.send_request(request)).await;
-    match answer {
-        Ok(Ok(response)) => Ok(response.map(Body::new)),
-        Ok(Err(_)) | Err(_) => Err(Lost::NoAnswer),
+    tokio::select! {
+        answer = sender.send_request(request) => {
+            answer.map(|response| response.map(Body::new)).map_err(|_| Lost::NoAnswer)
+        }
+        () = tokio::time::sleep(ANSWER_WAIT) => Err(Lost::NoAnswer),
+        () = lost => Err(Lost::NoAnswer),
     }
 }
 
@@ -205,7 +231,7 @@ pub(crate) async fn fetch(api: &Api, node: NodeId, uri: Uri) -> Result<Response,
         .body(())
         .map_err(|error| ApiError::internal(&error))?
         .into_parts();
-    forward(api, node, &parts, Bytes::new()).await.map_err(|_| {
+    forward(api, node, &parts, Bytes::new(), std::future::pending()).await.map_err(|_| {
         let hostname = api.cluster.state().node(node).map(|node| node.description.hostname.clone());
         let name = hostname.unwrap_or_else(|| node.to_string());
         ApiError::Unavailable(format!("node {name} is not available"))

@@ -1,12 +1,15 @@
 //! Reading the logs of several tasks, from the boards that have them, into one stream.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     body::{Body, Bytes},
     http::StatusCode,
 };
-use bramble_cluster::TaskId;
+use bramble_cluster::{NodeState, TaskId};
 use futures_util::StreamExt;
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -89,11 +92,12 @@ async fn problems(mut readers: JoinSet<Result<(), ApiError>>) -> Vec<String> {
 enum News {
     Entry(Entry),
     Changed,
-    ReaderEnded,
+    ReaderEnded(Source, Result<(), ApiError>),
     Over,
 }
 
-/// What is there now and what comes, also from tasks that start later.
+/// What is there now and what comes, also from tasks that start later. A board that was lost is
+/// read on from where it was, when it is back.
 pub(super) async fn follow(
     api: &Arc<Api>,
     subject: Subject,
@@ -104,22 +108,19 @@ pub(super) async fn follow(
     let mut states = api.cluster.states.clone();
     let (entries, mut received) = mpsc::channel::<Entry>(WAITING);
     let mut readers = JoinSet::new();
-    let mut known: BTreeSet<TaskId> = BTreeSet::new();
-    let mut is_first = true;
+    let mut started = Started { known: BTreeSet::new(), seen: BTreeMap::new(), first: Some(query) };
     loop {
         let state = Arc::clone(&states.borrow_and_update());
         for source in subject.sources(&state) {
-            if known.insert(source.task) {
-                // What started after the question is shown from its beginning.
-                let tail = query.tail.filter(|_| is_first);
-                let query = LogQuery { tail, ..query };
-                readers.spawn(read(Arc::clone(api), source, query, entries.clone()));
+            if let Some(query) = started.begin(source.task, query) {
+                let reading = read(Arc::clone(api), source, query, entries.clone());
+                readers.spawn(async move { (source, reading.await) });
             }
         }
-        is_first = false;
+        started.first = None;
         let may_come = match subject {
             Subject::Service(_) => subject.is_there(&state),
-            Subject::Task(task) => !known.contains(&task) && subject.is_there(&state),
+            Subject::Task(task) => !started.known.contains(&task) && subject.is_there(&state),
         };
         loop {
             if readers.is_empty() && received.is_empty() && !may_come {
@@ -127,23 +128,53 @@ pub(super) async fn follow(
             }
             let news = tokio::select! {
                 Some(entry) = received.recv() => News::Entry(entry),
-                Some(_) = readers.join_next(), if !readers.is_empty() => News::ReaderEnded,
+                Some(Ok((source, ended))) = readers.join_next(), if !readers.is_empty() => {
+                    News::ReaderEnded(source, ended)
+                }
                 changed = states.changed() => changed.map_or(News::Over, |()| News::Changed),
                 () = frames.closed() => News::Over,
             };
             match news {
                 News::Entry((source, line)) => {
+                    started.seen.insert(source.task, line.at);
                     if let Some(frame) = style.write(&source, &line)
                         && frames.send(frame.into()).await.is_err()
                     {
                         return;
                     }
                 }
-                News::ReaderEnded => {}
+                News::ReaderEnded(source, Err(_)) => {
+                    started.known.remove(&source.task);
+                }
+                News::ReaderEnded(_, Ok(())) => {}
                 News::Changed => break,
                 News::Over => return,
             }
         }
+    }
+}
+
+/// Which logs are read, and how far.
+struct Started {
+    /// The tasks whose log is read, or was read to its end.
+    known: BTreeSet<TaskId>,
+    /// The time of the last line of each.
+    seen: BTreeMap<TaskId, u64>,
+    /// What was asked for, until the first tasks are known.
+    first: Option<LogQuery>,
+}
+
+impl Started {
+    /// Which part of a task's log is to be read now; `None` if it is read already.
+    fn begin(&mut self, task: TaskId, query: LogQuery) -> Option<LogQuery> {
+        if !self.known.insert(task) {
+            return None;
+        }
+        if let Some(seen) = self.seen.get(&task) {
+            return Some(LogQuery { tail: None, since: Some(seen.saturating_add(1)), ..query });
+        }
+        // What started after the question is shown from its beginning.
+        Some(self.first.unwrap_or(LogQuery { tail: None, ..query }))
     }
 }
 
@@ -165,6 +196,13 @@ async fn read(
             }
         }
         return Ok(());
+    }
+    let state = api.cluster.state();
+    let node = state.node(source.node);
+    if node.is_none_or(|node| node.status.state == NodeState::Down) {
+        let hostname = node.map(|node| node.description.hostname.clone());
+        let name = hostname.unwrap_or_else(|| source.node.to_string());
+        return Err(ApiError::Unavailable(format!("node {name} is not available")));
     }
     let response = leader::fetch(&api, source.node, uri(&source, query)?).await?;
     match response.status() {
