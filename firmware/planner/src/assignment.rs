@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bramble_cluster::{
-    AssignedTask, Assignment, ClusterState, DesiredState, Digest, Generation, ImageReference, NodeId,
-    NodeState, OnPartition, Peer, Task, TaskState,
+    AssignedTask, Assignment, ClusterState, DesiredState, Digest, Generation, ImageReference,
+    NodeId, NodeState, OnPartition, Peer, Task, TaskState,
 };
 
 /// Everything that a node should run, from the state and the leader's term.
