@@ -21,7 +21,7 @@ use tokio::{
     task::{AbortHandle, spawn_blocking},
 };
 
-pub use self::exec::{ExecIo, RunningExec};
+pub use self::exec::{ExecIo, RunningExec, Terminal};
 use self::wire::{Outgoing, Waiting};
 use crate::{
     ContainerRequest, ContainerStatus, CreateError, ExecId, ExecRequest, KeeperEvent, Layout,

@@ -55,7 +55,7 @@ mod status;
 mod volumes;
 
 pub use bundle::CreateError;
-pub use client::{CallError, ConnectError, Containers, ExecIo, Keeper, RunningExec};
+pub use client::{CallError, ConnectError, Containers, ExecIo, Keeper, RunningExec, Terminal};
 pub use layout::Layout;
 pub use logs::{LogEntry, LogError, LogQuery, LogReader, LogStream};
 pub use protocol::Refusal;

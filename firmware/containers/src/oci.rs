@@ -6,6 +6,7 @@
 
 mod devices;
 mod executor;
+mod init;
 mod terminal;
 
 use std::{
@@ -32,7 +33,7 @@ use self::{executor::ProgramExecutor, terminal::Console};
 use crate::{
     Layout, cgroups,
     protocol::{HelperReport, cut_reason},
-    spec::UNCONFINED,
+    spec::{UNCONFINED, WITH_INIT},
 };
 
 /// What a helper is told: a verb, the layout, the container, and open descriptors.
@@ -102,8 +103,12 @@ impl Arguments {
 /// Creates a container and starts it.
 fn start(arguments: &Arguments) -> Result<HelperReport, String> {
     let config = read_json(&arguments.layout.config(arguments.id))?;
-    let is_unconfined = config["annotations"][UNCONFINED].is_string();
-    let mut builder = arguments.builder(ProgramExecutor::new(is_unconfined))?;
+    let annotations = &config["annotations"];
+    let executor = ProgramExecutor {
+        is_unconfined: annotations[UNCONFINED].is_string(),
+        has_init: annotations[WITH_INIT].is_string(),
+    };
+    let mut builder = arguments.builder(executor)?;
     let console = match config["process"]["terminal"].as_bool() {
         Some(true) => Some(Console::listen(&arguments.layout, arguments.id)?),
         _ => None,
@@ -140,7 +145,7 @@ fn exec(arguments: &Arguments) -> Result<HelperReport, String> {
     let path = arguments.layout.bundle(arguments.id).join(format!("exec-{exec}.json"));
     let process = read_json(&path)?;
     let is_unconfined = process[UNCONFINED].as_bool() == Some(true);
-    let mut builder = arguments.builder(ProgramExecutor::new(is_unconfined))?;
+    let mut builder = arguments.builder(ProgramExecutor { is_unconfined, has_init: false })?;
     let console = match arguments.verb.as_str() {
         "exec-terminal" => Some(Console::listen(&arguments.layout, arguments.id)?),
         _ => None,

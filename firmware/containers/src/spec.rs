@@ -28,6 +28,9 @@ const RING_BYTES: u64 = 64 * 1024 * 1024;
 /// The annotation that tells the helper to leave the seccomp filter out.
 pub(crate) const UNCONFINED: &str = "bramble.seccomp.unconfined";
 
+/// The annotation that makes the helper put a tiny init before the container's program.
+pub(crate) const WITH_INIT: &str = "bramble.init";
+
 /// A container cannot be made of what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
@@ -90,8 +93,11 @@ fn annotations(request: &ContainerRequest) -> Value {
     let labels = labels.chain(&request.task.spec.container.labels);
     let mut all: serde_json::Map<String, Value> =
         labels.map(|(key, value)| (key.clone(), json!(value))).collect();
-    // Only Bramble decides what is unconfined, not a label.
-    all.remove(UNCONFINED);
+    // Only Bramble decides these, not a label.
+    all.retain(|key, _| key != UNCONFINED && key != WITH_INIT);
+    if request.task.spec.container.has_init == Some(true) {
+        all.insert(WITH_INIT.to_owned(), json!("1"));
+    }
     Value::Object(all)
 }
 

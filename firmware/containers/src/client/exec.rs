@@ -3,11 +3,13 @@
 use std::{fs::File, io, os::fd::OwnedFd};
 
 use bramble_cluster::TaskId;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use tokio::{net::unix::pipe, sync::oneshot, task::spawn_blocking};
 
 use super::{CallError, Shared};
 use crate::{
     ExecId, ExecRequest, bundle,
+    keeper::receive_file,
     protocol::{Answer, Request},
 };
 
@@ -31,6 +33,14 @@ impl ExecIo {
         Ok(Self { stdin: open()?, stdout: open()?, stderr: open()? })
     }
 
+    /// A terminal, for a request that has one.
+    pub fn terminal() -> io::Result<(Self, Terminal)> {
+        let Self { stdout, stderr, .. } = Self::null()?;
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (stdin, socket) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        Ok((Self { stdin, stdout, stderr }, Terminal { socket }))
+    }
+
     /// Pipes, and their other ends: where to write the input, where to read output and error.
     pub fn piped() -> io::Result<(Self, pipe::Sender, pipe::Receiver, pipe::Receiver)> {
         let (stdin, input) = io::pipe()?;
@@ -41,6 +51,20 @@ impl ExecIo {
         let output = pipe::Receiver::from_owned_fd(output.into())?;
         let error = pipe::Receiver::from_owned_fd(error.into())?;
         Ok((io, input, output, error))
+    }
+}
+
+/// Where the terminal of an exec arrives.
+#[derive(Debug)]
+pub struct Terminal {
+    socket: OwnedFd,
+}
+
+impl Terminal {
+    /// The terminal's master side, once the exec runs: what is written to it is typed, what is read
+    /// from it is shown.
+    pub fn open(self) -> io::Result<OwnedFd> {
+        receive_file(&self.socket).ok_or_else(|| io::Error::other("no terminal has arrived"))
     }
 }
 

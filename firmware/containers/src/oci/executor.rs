@@ -22,6 +22,7 @@ use nix::{
     unistd::{AccessFlags, access, execve},
 };
 
+use super::init;
 use crate::{seccomp, spec::mask_of};
 
 /// Exit codes of a program that cannot be executed, as shells have them.
@@ -31,13 +32,10 @@ const NOT_EXECUTABLE: i32 = 126;
 /// Puts the seccomp filter over the process, then executes its program.
 #[derive(Debug, Clone)]
 pub(super) struct ProgramExecutor {
-    is_unconfined: bool,
-}
-
-impl ProgramExecutor {
-    pub(super) fn new(is_unconfined: bool) -> Self {
-        Self { is_unconfined }
-    }
+    /// Without the filter.
+    pub(super) is_unconfined: bool,
+    /// With a tiny init as the first process.
+    pub(super) has_init: bool,
 }
 
 impl Executor for ProgramExecutor {
@@ -66,6 +64,9 @@ impl Executor for ProgramExecutor {
         if !filter.is_empty() {
             seccomp::apply(&filter)
                 .map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
+        }
+        if self.has_init {
+            init::split().map_err(other)?;
         }
         let error = execute(&program, &arguments, &environment);
         let mut stderr = std::io::stderr();
