@@ -171,6 +171,9 @@ impl Lab {
         self.wait("all boards Ready", || {
             (1..=self.boards).all(|board| {
                 let Some(nodes) = self.get(board, "/nodes") else { return false };
+                if self.leader(board).is_none() {
+                    return false;
+                }
                 let ready = |node: &&Value| node["Status"]["State"] == "ready";
                 nodes.as_array().is_some_and(|nodes| {
                     nodes.iter().filter(ready).count() == usize::from(self.boards)

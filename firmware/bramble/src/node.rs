@@ -29,6 +29,7 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::{info, warn};
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     board::{CurrentAgent, LEFT, ThisBoard, has_left},
@@ -44,6 +45,9 @@ pub const WORKERS: usize = 2;
 pub const BLOCKING_THREADS: usize = 16;
 /// An idle board keeps no idle threads.
 pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// What is logged unless `BRAMBLE_LOG` says otherwise. The consensus library takes for errors what
+/// a cut cable does.
+const LOG: &str = "info,openraft=off,mdns_sd=error";
 /// How long the cluster has to start replacements elsewhere when this board ends in order.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -274,9 +278,13 @@ fn invitation(config: &Config) -> Result<Option<Invitation>> {
     Ok(Some(Invitation { token, addresses: config.cluster.join.clone() }))
 }
 
-/// Logs to the standard error; `RUST_LOG` says what.
+/// Logs to the standard error; `BRAMBLE_LOG` says what (`debug`, `info,bramble_peering=debug`).
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=error,mdns_sd=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().init();
+    let wanted = std::env::var("BRAMBLE_LOG").unwrap_or_else(|_| LOG.to_owned());
+    let targets = wanted.parse::<Targets>().unwrap_or_else(|error| {
+        eprintln!("bramble: BRAMBLE_LOG: {error}; `{LOG}` is used");
+        Targets::new().with_default(tracing::Level::INFO)
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).compact();
+    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
 }
