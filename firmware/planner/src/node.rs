@@ -148,9 +148,13 @@ impl Planning<'_> {
     fn has_come(&mut self, instant: Timestamp) -> bool {
         let has_come = self.now >= instant;
         if !has_come {
-            self.plan.wake_at = Some(self.plan.wake_at.map_or(instant, |other| other.min(instant)));
+            self.wake_at(instant);
         }
         has_come
+    }
+
+    fn wake_at(&mut self, instant: Timestamp) {
+        self.plan.wake_at = Some(self.plan.wake_at.map_or(instant, |other| other.min(instant)));
     }
 }
 

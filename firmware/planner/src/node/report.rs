@@ -16,6 +16,8 @@ impl Planning<'_> {
             !reported.is_acknowledged && self.has_come(reported.at + REPORT_AGAIN_AFTER)
         });
         if is_due {
+            // Unless it is acknowledged by then, it is due again.
+            self.wake_at(self.now + REPORT_AGAIN_AFTER);
             self.plan.reports.push(TaskReport { id: order.id, status });
         }
     }

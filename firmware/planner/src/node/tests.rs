@@ -271,6 +271,13 @@ fn a_report_is_repeated_until_it_is_acknowledged() {
 }
 
 #[test]
+fn the_agent_is_woken_to_repeat_a_report_that_was_lost() {
+    let assignment = assignment(vec![order(1, DesiredState::Running, TaskState::Starting)]);
+    let plan = plan_node(&assignment, &observed(running()), NOW);
+    assert_eq!((plan.reports.len(), plan.wake_at), (1, Some(NOW + REPORT_AGAIN_AFTER)));
+}
+
+#[test]
 fn a_board_cut_off_from_the_quorum_starts_nothing_new() {
     let assignment = assignment(vec![order(1, DesiredState::Running, TaskState::Assigned)]);
     for phase in [Phase::Nothing, Phase::Prepared { since: NOW }] {

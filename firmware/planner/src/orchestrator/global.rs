@@ -58,7 +58,7 @@ fn tend_slot<'a>(
     }
     match claims.split_last() {
         None if !board.is_leaving && is_vacant(view, tasks, draft) => {
-            let cause = slot::cause_after(view, service, latest, false);
+            let cause = slot::cause_after(service, latest, false);
             request(service, latest.slot, cause, latest.restarts, draft);
         }
         None => {}

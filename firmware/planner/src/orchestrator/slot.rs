@@ -41,7 +41,7 @@ pub(super) fn tend<'a>(
     }
     match here.split_last() {
         None if is_vacant(view, tasks, draft) => {
-            let cause = cause_after(view, service, latest, !lost.is_empty());
+            let cause = cause_after(service, latest, !lost.is_empty());
             request(service, latest.slot, cause, latest.restarts, draft);
         }
         None => {}
@@ -53,18 +53,15 @@ pub(super) fn tend<'a>(
     }
 }
 
-/// Why a slot is filled anew when its board is lost or should be left. A task of a roll-out that never ran is followed by
-/// another one of it, so that the slot goes on to count as busy.
-pub(super) fn cause_after(
-    view: &View<'_>,
-    service: &Service,
-    latest: &Task,
-    is_lost: bool,
-) -> TaskCause {
+/// Why a slot is filled anew when its board is lost or should be left, or when nobody claims it.
+///
+/// A slot that was vacated while a roll-out goes on counts as a part of it, and a task of a roll-out
+/// that never ran is followed by another one of it: the slot is busy until something runs there.
+pub(super) fn cause_after(service: &Service, latest: &Task, is_taken: bool) -> TaskCause {
     let is_unfinished = latest.cause == TaskCause::Updated
         && latest.spec_version == service.spec_version
         && latest.started_at.is_none();
-    if is_unfinished || (!is_lost && update::is_dirty(view, service, latest)) {
+    if is_unfinished || (!is_taken && update::is_going_on(service)) {
         TaskCause::Updated
     } else {
         TaskCause::Moved
@@ -82,7 +79,7 @@ fn tend_one<'a>(view: &View<'a>, service: &'a Service, task: &'a Task, draft: &m
         draft.request(Request {
             service,
             slot: task.slot,
-            cause: cause_after(view, service, task, true),
+            cause: cause_after(service, task, true),
             restarts: task.restarts,
             // A board that leaves takes its tasks along; there is no point in ending them before.
             is_optional: departure == Departure::Leaving,

@@ -38,12 +38,7 @@ pub(super) fn advance<'a>(
     group: &Group<'a>,
     draft: &mut Draft<'a>,
 ) {
-    let Some(status) = &service.update_status else { return };
-    let config = match status.state {
-        UpdateState::Updating => &service.spec.update,
-        UpdateState::RollbackStarted => &service.spec.rollback,
-        _ => return,
-    };
+    let Some((status, config)) = going_on(service) else { return };
     let mut progress = Progress::default();
     for tasks in group.slots().filter(|tasks| is_kept(tasks)) {
         look_at(view, service, (status, config), tasks, &mut progress, draft);
@@ -72,6 +67,20 @@ pub(super) fn advance<'a>(
     placed.sort_by_key(|(_, task)| task.status.state == TaskState::Running);
     for (tasks, _) in placed.into_iter().take(free) {
         begin(view, service, config, tasks, draft);
+    }
+}
+
+/// Whether a roll-out goes on.
+pub(super) fn is_going_on(service: &Service) -> bool {
+    going_on(service).is_some()
+}
+
+fn going_on(service: &Service) -> Option<(&UpdateStatus, &UpdateConfig)> {
+    let status = service.update_status.as_ref()?;
+    match status.state {
+        UpdateState::Updating => Some((status, &service.spec.update)),
+        UpdateState::RollbackStarted => Some((status, &service.spec.rollback)),
+        _ => None,
     }
 }
 
@@ -183,7 +192,7 @@ fn begin<'a>(
     let Some(newest) = claims.last() else { return };
     let is_alive = |task: &&Task| task.node.is_some() && !task.status.state.is_terminal();
     let is_wanted = |task: &&Task| is_alive(task) && !is_dirty(view, service, task);
-    if claims.iter().any(|task| is_wanted(task)) {
+    if claims.iter().any(&is_wanted) {
         // An update was taken back before its successor ran: what runs is what is wanted again.
         claims.iter().filter(|task| !is_wanted(task)).for_each(|task| draft.withdraw(task));
         return;

@@ -331,3 +331,77 @@ fn fifty_slots_roll_in_as_many_rounds_as_there_are_steps() {
     assert_eq!(updated(&world, service), 50);
     assert!(entries <= 102, "stop, start, and one to say it is done: {entries}");
 }
+
+/// A service of two replicas that fill the only board; updates start first.
+fn on_a_full_board(world: &mut World) -> ServiceId {
+    let mut web = spec("web", 2);
+    Arc::make_mut(&mut web.task).resources.reserved_memory_bytes = 512 * MIB;
+    web.update.order = UpdateOrder::StartFirst;
+    let service = world.create(web);
+    world.live();
+    service
+}
+
+fn waiting(world: &World, service: ServiceId) -> usize {
+    world.claims(service).iter().filter(|task| task.node.is_none()).count()
+}
+
+#[test]
+fn an_update_taken_back_before_its_successor_ran_leaves_the_running_tasks_alone() {
+    let mut world = World::new(1);
+    let service = on_a_full_board(&mut world);
+    let before: Vec<_> = world.claims(service).iter().map(|task| task.id).collect();
+    world.change_task(service, |task| task.force_update = 1);
+    world.settle();
+    assert_eq!(waiting(&world, service), 1);
+    let message = String::new();
+    let (id, version) = (service, Version(0));
+    world.apply(vec![Command::RollbackService { id, version, message }]);
+    world.live();
+    assert_eq!(world.claims(service).iter().map(|task| task.id).collect::<Vec<_>>(), before);
+    assert_eq!(state(&world, service), UpdateState::RollbackCompleted);
+}
+
+#[test]
+fn a_waiting_successor_beside_a_running_task_takes_a_lane_of_the_next_roll_out() {
+    let mut world = World::new(1);
+    let service = on_a_full_board(&mut world);
+    for revision in 1..5 {
+        world.change_task(service, |task| task.force_update = revision);
+        world.settle();
+        assert_eq!(waiting(&world, service), 1, "revision {revision}");
+    }
+}
+
+#[test]
+fn a_waiting_successor_that_is_no_longer_wanted_does_not_take_its_predecessors_room() {
+    let mut world = World::new(1);
+    let service = on_a_full_board(&mut world);
+    world.change_task(service, |task| task.force_update = 1);
+    world.settle();
+    world.pass(crate::timing::ROOM_PATIENCE);
+    world.change_task(service, |task| task.force_update = 2);
+    world.settle();
+    assert_eq!(world.spread(service), [2], "a running task was stopped for a stale successor");
+}
+
+#[test]
+fn a_task_of_a_roll_out_that_is_lost_before_it_ran_keeps_its_slot_busy() {
+    let mut world = World::new(3);
+    let service = rolling(&mut world, 3, |_| {});
+    world.settle();
+    world.work();
+    world.step();
+    let claims = world.claims(service);
+    let first = claims.iter().find(|task| task.cause == TaskCause::Updated).unwrap();
+    let lost = first.node.unwrap().bits();
+    // The leader's own board is never down.
+    world.heard.leader = crate::world::id(if lost == 1 { 2 } else { 1 });
+    world.lose(lost);
+    world.settle();
+    let claims = world.claims(service);
+    let changing: Vec<_> = claims.iter().filter(|task| task.cause != TaskCause::Created).collect();
+    assert_eq!(changing.len(), 1, "the roll-out took another slot");
+    assert_eq!((changing[0].slot, changing[0].cause), (first.slot, TaskCause::Updated));
+    assert_ne!(changing[0].id, first.id);
+}
