@@ -203,6 +203,10 @@ impl World {
         for place in 0..self.boards.len() {
             self.power_on(place);
         }
+        // Who said goodbye stays after all.
+        for leadership in self.consensus.leaderships.values_mut() {
+            leadership.contacts.values_mut().for_each(|contact| contact.is_leaving = false);
+        }
         self.change_links(|world| {
             for board in &mut world.boards {
                 board.side = WHOLE;

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use bramble_cluster::{Command, Entry, NodeId, TaskId, TaskState, Timestamp};
+use bramble_cluster::{Command, Entry, NodeId, TaskId, TaskState, Timestamp, Version};
 
 use super::board::Place;
 
@@ -89,8 +89,8 @@ pub(super) struct Proposal {
 /// Where a proposal comes from.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
-    /// The leader's plan, with the voters that it wants.
-    Plan(Option<BTreeSet<NodeId>>),
+    /// The leader's plan, with the voters that it wants and the version that it saw.
+    Plan { voters: Option<BTreeSet<NodeId>>, planned_at: Version },
     /// A node's reports.
     Reports { place: Place, session: u64, states: Vec<(TaskId, TaskState)> },
     /// A person.

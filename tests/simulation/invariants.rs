@@ -10,10 +10,14 @@ pub(super) mod stale_generation_ignored;
 pub(super) mod task_never_runs_on_two_nodes;
 pub(super) mod task_state_never_goes_back;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bramble_cluster::{
-    ClusterState, DesiredState, Generation, NodeId, Task, TaskId, TaskState, Version,
+    ClusterState, ConstraintOperator, DesiredState, Generation, Node, NodeId, Placement, Task,
+    TaskId, TaskState, Version,
 };
 
 use self::{
@@ -38,6 +42,15 @@ pub(super) fn broken(invariant: &'static str, text: String) -> Verdict {
     Err(Breach { invariant, text })
 }
 
+/// A second opinion on the scheduler's constraints.
+pub(super) fn meets(node: &Node, placement: &Placement) -> bool {
+    placement.constraints.iter().all(|constraint| {
+        assert_eq!(constraint.attribute, "node.labels.room", "people ask for nothing else");
+        let is_equal = node.spec.labels.get("room").is_some_and(|room| *room == constraint.value);
+        is_equal == (constraint.operator == ConstraintOperator::Equal)
+    })
+}
+
 /// What of a task was true before an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Past {
@@ -45,6 +58,15 @@ pub(super) struct Past {
     pub(super) state: TaskState,
     pub(super) desired: DesiredState,
     pub(super) node: Option<NodeId>,
+}
+
+/// What is known of an entry besides its commands.
+#[derive(Debug, Default)]
+pub(super) struct Committed {
+    /// The boards that have said goodbye to the leader.
+    pub(super) leaving: BTreeSet<NodeId>,
+    /// The version that it was planned against, if it was planned.
+    pub(super) planned_at: Option<Version>,
 }
 
 /// A task that an entry has created or changed, and what was true of it before.
@@ -68,7 +90,7 @@ pub(super) struct Judges {
 
 impl Judges {
     /// An entry was committed; this is what it made of the state.
-    pub(super) fn committed(&mut self, state: &ClusterState) -> Verdict {
+    pub(super) fn committed(&mut self, state: &ClusterState, entry: &Committed) -> Verdict {
         self.checks += 1;
         let mut changes = Vec::new();
         for task in state.tasks().values() {
@@ -82,7 +104,7 @@ impl Judges {
             task_state_never_goes_back::check(change, forgotten)?;
         }
         self.exclusive.note(state, &changes);
-        self.rollouts.check(state, &self.pasts, &changes)?;
+        self.rollouts.check(state, entry, &self.pasts, &changes)?;
         if !changes.is_empty() {
             no_node_over_capacity::check(state)?;
         }
@@ -106,12 +128,7 @@ impl Judges {
     }
 
     /// A container came alive.
-    pub(super) fn started(
-        &mut self,
-        boards: &[Board],
-        place: Place,
-        task: TaskId,
-    ) -> Verdict {
+    pub(super) fn started(&mut self, boards: &[Board], place: Place, task: TaskId) -> Verdict {
         self.checks += 1;
         self.exclusive.check(boards, place, task)
     }

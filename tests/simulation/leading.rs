@@ -11,7 +11,7 @@ use bramble_planner::{self as planner, Heard, plan_cluster};
 use super::{
     board::{Place, Replica},
     consensus::{Leadership, Origin, Proposal},
-    invariants::{Verdict, converged_plan_is_empty},
+    invariants::{Committed, Verdict, converged_plan_is_empty},
     world::{Event, World},
 };
 
@@ -142,7 +142,9 @@ impl World {
             return Ok(());
         }
         self.trace(|| format!("term {term} plans {}", planned(&plan)));
-        let ticket = self.propose(term, plan.commands, Origin::Plan(plan.voters));
+        let planned_at = replica.state.version();
+        let origin = Origin::Plan { voters: plan.voters, planned_at };
+        let ticket = self.propose(term, plan.commands, origin);
         if let Some(leadership) = self.consensus.leaderships.get_mut(&term) {
             leadership.waits_for = Some((ticket, now + PATIENCE));
         }
@@ -258,14 +260,21 @@ impl World {
                 self.trace(|| format!("   {}{late} -> {outcome:?}", short(command)));
             }
         }
+        let contacts = self.consensus.leaderships[&term].contacts.values();
+        let leaving = contacts.filter(|contact| contact.is_leaving).map(|contact| contact.node);
+        let planned_at = match &proposal.origin {
+            Origin::Plan { planned_at, .. } => Some(*planned_at),
+            _ => None,
+        };
+        let known = Committed { leaving: leaving.collect(), planned_at };
         let state = &self.boards[leader].replica.as_ref().expect("it was there").state;
-        self.judges.committed(state)?;
+        self.judges.committed(state, &known)?;
         self.after_commit(term, ticket, proposal);
         Ok(())
     }
 
     fn after_commit(&mut self, term: u64, ticket: u64, proposal: &Proposal) {
-        if let Origin::Plan(Some(voters)) = &proposal.origin
+        if let Origin::Plan { voters: Some(voters), .. } = &proposal.origin
             && !proposal.is_late
         {
             self.change_voters(voters);

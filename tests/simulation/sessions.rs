@@ -177,6 +177,7 @@ impl World {
 
     /// Boards whose tasks have changed get their assignments soon.
     pub(super) fn dispatch_all(&mut self, term: u64) {
+        self.close_removed(term);
         let Some(leadership) = self.consensus.leaderships.get(&term) else { return };
         let Some(replica) = &self.boards[leadership.place].replica else { return };
         let stale: Vec<Place> = leadership
@@ -194,6 +195,17 @@ impl World {
             if let Some(contact) = leadership.and_then(|it| it.contacts.get_mut(&place)) {
                 contact.is_sending = true;
             }
+        }
+    }
+
+    /// The leader hangs up on boards that were removed.
+    fn close_removed(&mut self, term: u64) {
+        let Some(leadership) = self.consensus.leaderships.get_mut(&term) else { return };
+        let Some(replica) = &self.boards[leadership.place].replica else { return };
+        let is_member = |contact: &Contact| replica.state.node(contact.node).is_some();
+        let removed = leadership.contacts.extract_if(.., |_, contact| !is_member(contact));
+        for (place, _) in removed.collect::<Vec<_>>() {
+            self.schedule_in(10, Event::Connect(place));
         }
     }
 

@@ -13,6 +13,9 @@ use super::{
     temper::{Temper, Tempers},
 };
 
+/// [`bramble_planner::timing::CUT_OFF_AFTER`], in milliseconds.
+const CUT_OFF_AFTER: u64 = bramble_planner::timing::CUT_OFF_AFTER.as_millis() as u64;
+
 /// Something that happens at some time.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
@@ -203,7 +206,11 @@ impl World {
         for (at, task, effect) in effects {
             self.schedule(at, Event::Effect { place, power_life, daemon_life, task, effect });
         }
-        if let Some(wake_at) = wake_at {
+        let confirmed_at = self.boards[place].agent.confirmed_at;
+        let is_cut_off = confirmed_at.is_none_or(|at| self.now >= at + CUT_OFF_AFTER);
+        // An agent that counted itself as cut off looks again when a heartbeat is answered.
+        let answer_at = (is_cut_off && self.is_through(place)).then_some(self.now + 200);
+        if let Some(wake_at) = [wake_at, answer_at].into_iter().flatten().min() {
             // The agent's timers are exact to some milliseconds.
             let at = wake_at.max(self.now + 1) + self.random.between(0, 10);
             self.boards[place].wake_at = Some(at);

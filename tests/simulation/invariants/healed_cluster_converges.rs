@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use bramble_cluster::{
-    Availability, ClusterState, Constraint, ConstraintOperator, DesiredState, Node, NodeState,
-    RestartCondition, Role, Service, ServiceMode, Slot, Task, TaskState, UpdateState,
+    Availability, ClusterState, DesiredState, Node, NodeState, RestartCondition, Role, Service,
+    ServiceMode, Slot, Task, TaskState, UpdateState,
 };
 
-use super::{Verdict, broken};
+use super::{Verdict, broken, meets};
 use crate::simulation::{
     board::{Board, Process},
     world::{World, newest},
@@ -93,7 +93,8 @@ fn check_service(state: &ClusterState, service: &Service) -> Verdict {
     }
     if service.spec.mode == ServiceMode::Global {
         for node in state.nodes().values() {
-            let is_wanted = node.spec.availability == Availability::Active && meets(node, service);
+            let is_wanted = node.spec.availability == Availability::Active
+                && meets(node, &service.spec.task.placement);
             if is_wanted && !claims.contains_key(&Slot::Node(node.id)) {
                 return broken(NAME, format!("{name} is missing on {}", node.id));
             }
@@ -162,18 +163,10 @@ fn fits(state: &ClusterState, service: &Service, task: &Task, node: &Node) -> bo
     let most = task.spec.placement.max_replicas_per_node as usize;
     node.status.state == NodeState::Ready
         && node.spec.availability == Availability::Active
-        && meets(node, service)
+        && meets(node, &service.spec.task.placement)
         && reserved.memory_bytes + needs.reserved_memory_bytes <= has.memory_bytes
         && reserved.nano_cpus + needs.reserved_nano_cpus <= has.nano_cpus
         && (most == 0 || alive.count() < most)
-}
-
-fn meets(node: &Node, service: &Service) -> bool {
-    service.spec.task.placement.constraints.iter().all(|constraint: &Constraint| {
-        assert_eq!(constraint.attribute, "node.labels.room", "the operator asks for nothing else");
-        let is_equal = node.spec.labels.get("room").is_some_and(|room| *room == constraint.value);
-        is_equal == (constraint.operator == ConstraintOperator::Equal)
-    })
 }
 
 fn check_board(state: &ClusterState, board: &Board) -> Verdict {

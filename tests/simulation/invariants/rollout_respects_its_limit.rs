@@ -2,9 +2,11 @@
 //! transition. A slot is in transition
 //! - from when a roll-out asks its running task to stop and nothing else runs in it, or from when it
 //!   creates a new task beside a running one,
-//! - until a task of the slot that should run runs or has ended, or the slot's board is down.
+//! - until a task of the slot that should run runs or has ended, or the slot is scaled away, or its
+//!   board is not there (each slot of a global service belongs to a board).
 //!
-//! Tasks that stop for other reasons (scaling, draining, changed labels) do not count.
+//! A plan that was under way when a person asked for another roll-out counts for none of the two.
+//! Tasks that stop for other reasons (scaling, draining, leaving, changed labels) do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +15,7 @@ use bramble_cluster::{
     TaskId, TaskState, UpdateConfig, UpdateState, Version,
 };
 
-use super::{Change, Past, Verdict, broken};
+use super::{Change, Committed, Past, Verdict, broken, meets};
 
 const NAME: &str = "rollout_respects_its_limit";
 
@@ -25,6 +27,7 @@ impl Rollouts {
     pub(super) fn check(
         &mut self,
         state: &ClusterState,
+        entry: &Committed,
         pasts: &BTreeMap<TaskId, Past>,
         changes: &[Change<'_>],
     ) -> Verdict {
@@ -45,7 +48,12 @@ impl Rollouts {
             let ours = changes.iter().filter(|change| change.task.service == service.id);
             moving.extend(
                 ours.filter(|change| begins(state, service, pasts, change))
-                    .map(|change| change.task.slot),
+                    .filter(|change| {
+                        change.task.node.is_none_or(|node| !entry.leaving.contains(&node))
+                    })
+                    .filter(|_| entry.planned_at.is_none_or(|at| at >= service.spec_version))
+                    .map(|change| change.task.slot)
+                    .filter(|slot| !is_settled(state, service, *slot)),
             );
             let limit = usize::try_from(config.parallelism).unwrap_or(usize::MAX);
             if limit > 0 && moving.len() > limit {
@@ -75,8 +83,13 @@ fn claims<'a>(
     tasks.filter(move |task| task.slot == slot && task.desired == DesiredState::Running)
 }
 
-/// Whether a slot is no longer in transition. One that was scaled away is not.
+/// Whether a slot is no longer in transition.
 fn is_settled(state: &ClusterState, service: &Service, slot: Slot) -> bool {
+    if let Slot::Node(id) = slot
+        && state.node(id).is_none_or(|node| node.status.state != NodeState::Ready)
+    {
+        return true;
+    }
     let is_kept = |task: &Task| task.slot == slot && task.desired != DesiredState::Remove;
     if !state.tasks_of(service.id).any(|task| is_kept(task)) {
         return true;
@@ -122,6 +135,8 @@ fn begins(
 fn is_served(state: &ClusterState, task: &Task) -> bool {
     let Some(id) = task.node else { return true };
     state.node(id).is_some_and(|node| {
-        node.status.state == NodeState::Ready && node.spec.availability != Availability::Drain
+        node.status.state == NodeState::Ready
+            && node.spec.availability != Availability::Drain
+            && meets(node, &task.spec.placement)
     })
 }

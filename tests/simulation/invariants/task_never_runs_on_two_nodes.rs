@@ -33,12 +33,7 @@ impl Exclusive {
     }
 
     /// `task` just came alive at `place`.
-    pub(super) fn check(
-        &self,
-        boards: &[Board],
-        place: Place,
-        task: TaskId,
-    ) -> Verdict {
+    pub(super) fn check(&self, boards: &[Board], place: Place, task: TaskId) -> Verdict {
         let started = &boards[place].containers[&task];
         for (other_place, board) in boards.iter().enumerate() {
             for (id, container) in &board.containers {
