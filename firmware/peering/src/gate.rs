@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Handshakes under way at a time, all sources together.
-const PENDING: usize = 64;
+const PENDING: usize = 256;
 /// Handshakes under way at a time, one source.
 const PENDING_OF_SOURCE: usize = 16;
 /// Failures that a source has free before it must wait.

@@ -11,8 +11,8 @@ use crate::{Instance, Refusal};
 /// A greeting is no longer than this.
 pub(crate) const GREETING_BYTES: usize = 512;
 
-/// How long TLS and the greetings may take.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long TLS and the greetings may take, even on a small board that unpacks an image meanwhile.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What both sides say of themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
