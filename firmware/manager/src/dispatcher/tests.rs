@@ -331,6 +331,65 @@ async fn what_a_node_says_of_itself_and_its_images_is_written_down_once() {
     assert_eq!(board.bench.entries().len(), before);
 }
 
+/// Plays a board on which everything runs at once; says when it may leave.
+async fn run_everything(mut node: Node, mut leave: tokio::sync::oneshot::Receiver<()>) {
+    let (mut sequence, mut is_asked) = (0, false);
+    loop {
+        tokio::select! {
+            asked = &mut leave, if !is_asked => {
+                is_asked = true;
+                asked.expect("the test decides");
+                node.send(NodeMessage::Leaving).await;
+            }
+            message = node.receiver.receive() => match message.expect("sound").expect("open") {
+                LeaderMessage::MayLeave => return,
+                LeaderMessage::Assignment(assignment) => {
+                    let ids: Vec<TaskId> = assignment.tasks.iter().map(|task| task.id).collect();
+                    sequence += 1;
+                    let reports = reports(&ids, TaskState::Running);
+                    node.send(NodeMessage::Reports { sequence, reports }).await;
+                }
+                _ => {}
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_board_may_leave_once_its_tasks_run_elsewhere() {
+    let board = board(2);
+    let (_stay, staying) = tokio::sync::oneshot::channel();
+    let (leave, leaving) = tokio::sync::oneshot::channel();
+    let first = tokio::spawn(run_everything(board.session(1).await, staying));
+    let second = tokio::spawn(run_everything(board.session(2).await, leaving));
+    board.bench.apply(vec![service(1, 4)]);
+    let run_on = |state: &ClusterState, number: u128| {
+        let runs = |task: &&Arc<bramble_cluster::Task>| {
+            task.status.state == TaskState::Running
+                && task.desired == bramble_cluster::DesiredState::Running
+        };
+        state.tasks_on(id(number)).filter(runs).count()
+    };
+    let is_spread = |state: &Arc<ClusterState>| run_on(state, 1) == 2 && run_on(state, 2) == 2;
+    board.bench.until("spread", is_spread).await;
+    leave.send(()).expect("the board listens");
+    timeout(SOON, second).await.expect("in time").expect("it may leave");
+    assert_eq!(run_on(&board.bench.state(), 1), 4);
+    first.abort();
+}
+
+#[tokio::test]
+async fn a_board_that_nobody_could_replace_may_leave_at_once() {
+    let board = board(1);
+    let (leave, leaving) = tokio::sync::oneshot::channel();
+    let only = tokio::spawn(run_everything(board.session(1).await, leaving));
+    board.bench.apply(vec![service(1, 2)]);
+    let is_running = |_: &Arc<ClusterState>| task_states(&board.bench) == [TaskState::Running; 2];
+    board.bench.until("running", is_running).await;
+    leave.send(()).expect("the board listens");
+    timeout(SOON, only).await.expect("in time").expect("it may leave");
+}
+
 #[tokio::test]
 async fn the_managers_are_told_when_they_change() {
     let board = board(2);
