@@ -109,6 +109,12 @@ impl Boards {
         self.running[number] = None;
     }
 
+    /// Stops a board in good order.
+    pub fn shut_down(&mut self, number: usize) {
+        self.run(number, self.consensus(number).shutdown());
+        self.kill(number);
+    }
+
     /// A board's consensus.
     pub fn consensus(&self, number: usize) -> &Consensus {
         &self.running[number].as_ref().expect("the board runs").consensus
@@ -200,11 +206,23 @@ impl Boards {
     /// Waits until these boards hold the same, and returns it.
     pub fn await_agreement(&self, boards: impl IntoIterator<Item = usize>) -> Arc<ClusterState> {
         let boards: Vec<usize> = boards.into_iter().collect();
-        wait_until("all boards hold the same", || {
+        let began = Instant::now();
+        loop {
             let first = self.state(boards[0]);
-            boards.iter().all(|number| self.state(*number) == first)
-        });
-        self.state(boards[0])
+            if boards.iter().all(|number| self.state(*number) == first) {
+                return first;
+            }
+            assert!(began.elapsed() < PATIENCE, "no agreement: {}", self.describe(&boards));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn describe(&self, boards: &[usize]) -> String {
+        let describe = |number: &usize| {
+            let (state, seen) = (self.state(*number), self.leadership(*number));
+            format!("\nboard {number}: version {}, {seen:?}", state.version())
+        };
+        boards.iter().map(describe).collect()
     }
 }
 

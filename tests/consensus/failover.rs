@@ -106,3 +106,18 @@ fn three_boards_agree_in_milliseconds() {
         assert!(each < Duration::from_millis(50), "{each:?}");
     }
 }
+
+#[test]
+fn a_leader_that_shuts_down_in_good_order_leaves_no_gap() {
+    let mut boards = Boards::managing(3);
+    let leader = boards.await_leader();
+    boards.create(leader, 1);
+    boards.shut_down(leader);
+    let began = Instant::now();
+    let successor = boards.await_leader();
+    println!("a leader that shut down was replaced after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    boards.create(successor, 2);
+    boards.start(leader);
+    assert!(missing(&boards.await_agreement(0..3), [1, 2]).is_empty());
+}

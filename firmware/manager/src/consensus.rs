@@ -295,8 +295,10 @@ impl Consensus {
         Ok(self.propose(first).await?)
     }
 
-    /// Stops taking part until the process starts again. What was acknowledged is on the disk.
+    /// Stops taking part until the process starts again. A leader hands over first, if somebody is
+    /// there to take over. What was acknowledged is on the disk.
     pub async fn shutdown(&self) {
+        self.hand_over_to_anybody().await;
         *self.inner.lifecycle.lock().await = false;
         if !self.end(SHUTDOWN_PATIENCE).await {
             tracing::debug!("somebody still holds the log");

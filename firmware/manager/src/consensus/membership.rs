@@ -39,6 +39,8 @@ const CATCH_UP_PATIENCE: Duration = Duration::from_secs(10);
 const CATCH_UP_ITEMS: u64 = 50;
 /// The managers get this long to agree to a change.
 const AGREE_PATIENCE: Duration = Duration::from_secs(5);
+/// A successor gets this long to take over.
+const HAND_OVER_PATIENCE: Duration = Duration::from_millis(700);
 /// A dismissed node gets this long to answer.
 const DISMISS_PATIENCE: Duration = Duration::from_secs(1);
 /// A node that its own log says is out waits this long for a leader that says otherwise.
@@ -109,6 +111,32 @@ impl Consensus {
         let running = self.running().ok_or(VotersError::NotLeader)?;
         let handed = running.raft.trigger().transfer_leader(Voter(successor)).await;
         handed.map_err(|error| VotersError::NotAgreed { reason: error.to_string() })
+    }
+
+    /// Hands leadership to the voter that has most of the log, and waits until it has changed hands.
+    pub(crate) async fn hand_over_to_anybody(&self) {
+        let Some(running) = self.running() else { return };
+        let successor = {
+            let leadership = self.inner.leadership.borrow();
+            let metrics = running.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let replication = metrics.replication.iter().flatten();
+            replication
+                .filter(|(voter, _)| voter.0 != self.inner.node)
+                .filter(|(voter, _)| leadership.voters.contains(&voter.0))
+                .filter(|(voter, _)| leadership.reachable.contains(&voter.0))
+                .max_by_key(|(_, matched)| **matched)
+                .map(|(voter, _)| voter.0)
+        };
+        let Some(successor) = successor else { return };
+        let mut leadership = self.leadership();
+        if self.hand_over(successor).await.is_ok() {
+            let handed =
+                leadership.wait_for(|it| it.leader.is_some_and(|it| it != self.inner.node));
+            if timeout(HAND_OVER_PATIENCE, handed).await.is_err() {
+                tracing::debug!(%successor, "did not take over in time");
+            }
+        }
     }
 
     async fn agree<T>(

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::consensus::{
-    Consensus, Running,
+    Consensus, Running, holds_log,
     link::Duplex,
     snapshot::{SNAPSHOT_BYTES, SnapshotFile},
     space::FOLLOWERS_ROOM,
@@ -106,9 +106,25 @@ impl Consensus {
             return Ok(running);
         }
         if is_voter {
-            return Err(Reply::LogLost);
+            return Err(self.why_no_log().await);
         }
         self.begin().await.map_err(|error| Reply::Refused(error.to_string()))
+    }
+
+    /// What to tell a leader that counts the vote of this node, which has no log open: that it is
+    /// lost only if it is not on the disk either.
+    async fn why_no_log(&self) -> Reply {
+        let may_begin = self.inner.lifecycle.lock().await;
+        if !*may_begin || self.running().is_some() {
+            return Reply::Refused("it begins or ends".to_owned());
+        }
+        let (folder, node) = (self.inner.folder.clone(), self.inner.node);
+        match tokio::task::spawn_blocking(move || holds_log(&folder, node)).await {
+            Ok(Ok(false)) => Reply::LogLost,
+            Ok(Ok(true)) => Reply::Refused("its log is closed".to_owned()),
+            Ok(Err(error)) => Reply::Refused(error.to_string()),
+            Err(error) => Reply::Refused(error.to_string()),
+        }
     }
 
     async fn append(&self, peer: NodeId, append: Append) -> Reply {

@@ -167,7 +167,7 @@ impl SnapshotFolder {
 
     /// Makes an image the snapshot, unless there is a newer one. Returns once it is durable.
     pub(crate) fn save(&self, image: &Image) -> Result<(Head, SnapshotFile), SnapshotError> {
-        let bytes = encode(image);
+        let bytes = encode(image)?;
         let unfinished = self.folder.join(format!("{NAME}.new"));
         let path = self.folder.join(NAME);
         let failed = |action| {
@@ -228,17 +228,15 @@ impl Head {
     }
 }
 
-fn encode(image: &Image) -> Vec<u8> {
+fn encode(image: &Image) -> Result<Vec<u8>, SnapshotError> {
     let state = bramble_cluster::snapshot::encode(&image.state);
-    let body = Body { head: image.head.clone(), state };
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + body.state.len() + 256);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&[0; 4]);
-    let mut bytes = postcard::to_extend(&body, bytes).unwrap_or_default();
-    if let Some((head, body)) = bytes.split_at_mut_checked(HEAD_BYTES) {
-        head[MAGIC.len()..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
-    }
-    bytes
+    frame(&Body { head: image.head.clone(), state })
+}
+
+fn frame(body: &Body) -> Result<Vec<u8>, SnapshotError> {
+    let body = postcard::to_allocvec(body)
+        .map_err(|error| SnapshotError::Damaged { reason: error.to_string() })?;
+    Ok([&MAGIC, crc32fast::hash(&body).to_le_bytes().as_slice(), &body].concat())
 }
 
 fn decode(bytes: &[u8]) -> Result<Image, SnapshotError> {
@@ -257,3 +255,6 @@ fn decode(bytes: &[u8]) -> Result<Image, SnapshotError> {
         .map_err(|error| damaged(&error.to_string()))?;
     Ok(Image { head: body.head, state: Arc::new(state) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,3 +238,6 @@ fn decode<T: DeserializeOwned>(frame: &BytesMut) -> io::Result<T> {
 fn codec() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder().max_frame_length(FRAME_BYTES).new_codec()
 }
+
+#[cfg(test)]
+mod tests;
