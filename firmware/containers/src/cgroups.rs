@@ -133,3 +133,35 @@ fn visit(path: &Path, depth: usize, with: &mut impl FnMut(&Path)) {
     }
     with(path);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hierarchy(file: &str, text: &str) -> (tempfile::TempDir, Hierarchies) {
+        let mount = tempfile::tempdir().unwrap();
+        fs::create_dir_all(mount.path().join("bramble/one")).unwrap();
+        fs::write(mount.path().join("bramble/one").join(file), text).unwrap();
+        let hierarchies = Hierarchies { mounts: vec!["/nowhere".into(), mount.path().into()] };
+        (mount, hierarchies)
+    }
+
+    #[test]
+    fn memory_kills_are_counted_in_both_worlds() {
+        let unified = "low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 0\n";
+        let (_mount, hierarchies) = hierarchy("memory.events", unified);
+        assert_eq!(hierarchies.memory_kills(Path::new("/bramble/one")), 3);
+        let legacy = "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n";
+        let (_mount, hierarchies) = hierarchy("memory.oom_control", legacy);
+        assert_eq!(hierarchies.memory_kills(Path::new("/bramble/one")), 4);
+        assert_eq!(hierarchies.memory_kills(Path::new("/bramble/two")), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_not_gone() {
+        let (_mount, hierarchies) = hierarchy("busy", "");
+        assert_eq!(hierarchies.children(Path::new("/bramble")), [Path::new("/bramble/one")]);
+        assert!(!hierarchies.remove(Path::new("/bramble/one")));
+        assert!(hierarchies.remove(Path::new("/bramble/two")));
+    }
+}

@@ -58,19 +58,41 @@ impl Board {
         })
     }
 
+    /// A board in namespaces of its own, whose daemon starts one container with a line of shell.
+    /// `before` is the shell's part before the keeper takes over, and how it does that.
+    pub(crate) fn start_within(unshare: &str, before: &str, line: &str) -> Self {
+        let mut wrapper = Command::new("unshare");
+        wrapper.args(unshare.split(' ')).args([
+            "sh",
+            "-c",
+            &format!("{before} exec \"$0\" \"$@\""),
+        ]);
+        wrapper.arg(STAND_IN);
+        Self::start_wrapped(wrapper, |layout, folder| {
+            let (socket, rootfs) = (layout.socket(), folder.join("rootfs"));
+            vec!["once".into(), socket.into_os_string(), rootfs.into_os_string(), line.into()]
+        })
+    }
+
     fn start_as(daemon: impl FnOnce(&Layout, &Path) -> Vec<OsString>) -> Self {
+        Self::start_wrapped(Command::new(STAND_IN), daemon)
+    }
+
+    fn start_wrapped(
+        program: Command,
+        daemon: impl FnOnce(&Layout, &Path) -> Vec<OsString>,
+    ) -> Self {
         assert!(geteuid().is_root(), "these tests make real containers and must run as root");
         let folder = tempfile::tempdir().unwrap();
         let number = BOARDS.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("/bramble-test/{}-{number}", std::process::id());
         let layout = Layout::new(folder.path().join("run"), folder.path().join("data"), cgroup);
         make_rootfs(&folder.path().join("rootfs"));
-        let keeper = Self::spawn(&layout, &daemon(&layout, folder.path()));
+        let keeper = Self::spawn(program, &layout, &daemon(&layout, folder.path()));
         Self { layout, keeper, folder }
     }
 
-    fn spawn(layout: &Layout, daemon: &[OsString]) -> Child {
-        let mut command = Command::new(STAND_IN);
+    fn spawn(mut command: Command, layout: &Layout, daemon: &[OsString]) -> Child {
         command.arg("keep").args([layout.run_dir(), layout.data_dir(), layout.cgroup()]);
         command.args(daemon).spawn().unwrap()
     }
@@ -81,7 +103,7 @@ impl Board {
     }
 
     pub(crate) fn spawn_again(&self) -> Child {
-        Self::spawn(&self.layout, &["idle".into()])
+        Self::spawn(Command::new(STAND_IN), &self.layout, &["idle".into()])
     }
 
     pub(crate) async fn connect(&self) -> Keeper {

@@ -9,3 +9,4 @@ mod limits;
 mod profile;
 mod speed;
 mod survival;
+mod worlds;

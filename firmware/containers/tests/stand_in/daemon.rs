@@ -8,6 +8,26 @@ use bramble_cluster::{
 };
 use bramble_containers::{BoardFacts, ContainerRequest, Keeper, NetworkMode};
 
+/// `once SOCKET ROOTFS LINE`: starts container 1 with a line of shell, and no other.
+pub(super) fn run_once(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let socket = PathBuf::from(arguments.next().unwrap_or_default());
+    let rootfs = PathBuf::from(arguments.next().unwrap_or_default());
+    let line = arguments.next().and_then(|line| line.into_string().ok()).unwrap_or_default();
+    let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::FAILURE };
+    runtime.block_on(async {
+        let Ok(keeper) = Keeper::connect(&socket).await else { return ExitCode::FAILURE };
+        let id = TaskId::from_random(1);
+        if keeper.list().is_empty() {
+            if let Err(error) = keeper.create(request(id, rootfs, line)).await {
+                eprintln!("{error:?}");
+            } else if let Err(error) = keeper.start(id).await {
+                eprintln!("{error:?}");
+            }
+        }
+        std::future::pending().await
+    })
+}
+
 /// `daemon SOCKET ROOTFS COUNT LINES`: starts COUNT containers, each of which writes LINES lines
 /// and ends with a code of its own.
 pub(super) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {

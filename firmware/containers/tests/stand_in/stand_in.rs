@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         "end" => ExitCode::SUCCESS,
         "refuse" => ExitCode::from(78),
         "daemon" => daemon::run(arguments),
+        "once" => daemon::run_once(arguments),
         role => {
             eprintln!("`{role}` is no role");
             ExitCode::FAILURE
