@@ -29,7 +29,7 @@ pub const STATE_AGE: HeaderName = HeaderName::from_static("bramble-state-age");
 
 /// How long a change waits for an election to end. Elections take less than a second; the leader's
 /// loss is noticed in as much.
-const ELECTION_WAIT: Duration = Duration::from_secs(3);
+pub(crate) const ELECTION_WAIT: Duration = Duration::from_secs(3);
 /// How long a read does, before the board answers by itself.
 const READ_WAIT: Duration = Duration::from_secs(1);
 /// How long the leader may take to begin its answer.

@@ -11,10 +11,10 @@ use axum::{
     Json,
     body::Body,
     extract::{Path, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bramble_cluster::{Digest, NodeId, Role, Vitals};
+use bramble_cluster::{ClusterState, Digest, Entry, NodeId, Role, Timestamp, Vitals};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
@@ -27,7 +27,9 @@ use crate::{
     error::ApiError,
     events,
     filters::Filters,
+    leader::FORWARDED,
     logs::instant,
+    rejection,
     types::{
         image::ImageSummary,
         system::{RemoteManager, SwarmInfo},
@@ -39,6 +41,9 @@ use crate::{
 const LIVE_EVERY: Duration = Duration::from_millis(100);
 /// For so long nothing needs to happen before the live stream repeats itself, so that ages grow.
 const LIVE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// How long a board that leaves has to read the answer.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// `GET /bramble/board`: this board and the cluster as it sees it, whoever leads.
 pub(super) async fn board(State(api): State<Arc<Api>>) -> Json<Value> {
@@ -262,15 +267,32 @@ pub(super) async fn image(
 }
 
 /// `DELETE /bramble/nodes/{id}`: a board leaves.
+///
+/// A node that is removed is refused from that moment on, so the board that leaves would never read
+/// the answer. It is therefore answered first, after a rehearsal on a copy of the state.
 pub(super) async fn remove_leaving(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
     parameters: Parameters,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let node: NodeId =
         id.parse().map_err(|_| ApiError::NotFound { kind: "node", name: id.clone() })?;
-    let is_forced = flag(&parameters, "force");
-    let command = swarm_endpoints::leave(&api.cluster.state(), node, is_forced)?;
-    api.cluster.change(command).await?;
+    let state = api.cluster.state();
+    let command = swarm_endpoints::leave(&state, node, flag(&parameters, "force"))?;
+    if !headers.contains_key(FORWARDED) {
+        api.cluster.change(command).await?;
+        return Ok(StatusCode::OK);
+    }
+    let entry = Entry { at: Timestamp::default(), commands: vec![command.clone()] };
+    for outcome in ClusterState::clone(&state).apply(&entry) {
+        outcome.map_err(|rejection| rejection::to_error(&rejection))?;
+    }
+    tokio::spawn(async move {
+        tokio::time::sleep(FAREWELL).await;
+        if let Err(error) = api.cluster.change(command).await {
+            tracing::warn!(%node, %error, "a board left, but its node could not be removed");
+        }
+    });
     Ok(StatusCode::OK)
 }
