@@ -13,65 +13,66 @@ use bramble_api::{
     Archive, Board, BoardError, Container, Facts, ImageRemoval, LogLine, LogQuery, chain,
     types::image::LocalImage,
 };
-use bramble_cluster::{AssignedTask, Digest, Image, ImageName, NodeDescription, Slot, TaskId, Timestamp};
+use bramble_cluster::{
+    AssignedTask, Digest, Image, ImageName, NodeDescription, Slot, TaskId, Timestamp,
+};
 use bramble_containers::{
     ContainerState, ContainerStatus, Keeper, LogEntry, LogError, LogReader, LogStream,
     images::{
-        ChangeImageError, ConfigError, ImageConfig, ImageStore, LoadError, Progress, Removal,
-        StoredImage,
+        ChangeImageError, ConfigError, ImageStore, LoadError, Progress, Removal, StoredImage,
     },
 };
 use bramble_manager::Manager;
-use bramble_peering::{Membership, Peering};
+use bramble_peering::{Membership, Peering, forget_identity};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 /// The file in the data folder that says: this board left its cluster and seeks no other.
-pub const LEFT: &str = "left";
+pub(crate) const LEFT: &str = "left";
 /// How long a container has to stop when its board leaves the cluster.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// The agent, from when this board is a member on. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct CurrentAgent(Arc<OnceLock<Agent>>);
+pub(crate) struct CurrentAgent(Arc<OnceLock<Agent>>);
 
 impl CurrentAgent {
     /// The agent, if there is one yet.
-    pub fn get(&self) -> Option<&Agent> {
+    pub(crate) fn get(&self) -> Option<&Agent> {
         self.0.get()
     }
 
     /// This board became a member. It does so once in the daemon's life.
-    pub fn set(&self, agent: Agent) {
+    pub(crate) fn set(&self, agent: Agent) {
         let was_set = self.0.set(agent);
         debug_assert!(was_set.is_ok(), "a board becomes a member once in the daemon's life");
     }
 }
 
 /// Whether this board left its cluster on purpose.
-pub fn has_left(data_dir: &Path) -> bool {
+pub(crate) fn has_left(data_dir: &Path) -> bool {
     data_dir.join(LEFT).exists()
 }
 
 /// Everything that the API may ask of this board.
-pub struct ThisBoard {
+pub(crate) struct ThisBoard {
     /// What the board says of itself.
-    pub description: NodeDescription,
+    pub(crate) description: NodeDescription,
     /// Where it keeps its data.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Its containers.
-    pub keeper: Keeper,
+    pub(crate) keeper: Keeper,
     /// Its images.
-    pub images: ImageStore,
+    pub(crate) images: ImageStore,
     /// The other boards.
-    pub peering: Peering,
+    pub(crate) peering: Peering,
     /// What the boards agree on.
-    pub manager: Manager,
+    pub(crate) manager: Manager,
     /// What this board should run.
-    pub agent: CurrentAgent,
+    pub(crate) agent: CurrentAgent,
     /// Fired when the daemon should start afresh.
-    pub restart: Arc<Notify>,
+    pub(crate) restart: Arc<Notify>,
 }
 
 #[async_trait]
@@ -79,10 +80,13 @@ impl Board for ThisBoard {
     fn facts(&self) -> Facts {
         let kernel = nix::sys::utsname::uname();
         let text = |field: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
-            kernel.as_ref().map_or_else(|_| String::new(), |name| field(name).to_string_lossy().into_owned())
+            kernel
+                .as_ref()
+                .map_or_else(|_| String::new(), |name| field(name).to_string_lossy().into_owned())
         };
         let resources = self.description.resources;
-        let address = self.peering.description().addresses.first().map(|address| address.ip().to_string());
+        let address =
+            self.peering.description().addresses.first().map(|address| address.ip().to_string());
         Facts {
             hostname: self.description.hostname.clone(),
             firmware_version: self.description.engine_version.clone(),
@@ -106,11 +110,11 @@ impl Board for ThisBoard {
     }
 
     async fn image_config(&self, digest: Digest) -> Result<Value, BoardError> {
-        let config = self.images.config(digest).await.map_err(|error| match error {
+        let document = self.images.config_document(digest).await.map_err(|error| match error {
             ConfigError::Unknown { .. } => BoardError::NotFound(error.to_string()),
             _ => BoardError::Failed(chain(&error)),
         })?;
-        Ok(config_json(&config))
+        serde_json::from_slice(&document).map_err(|error| BoardError::Failed(chain(&error)))
     }
 
     async fn load_images(
@@ -132,8 +136,7 @@ impl Board for ThisBoard {
     }
 
     async fn tag_image(&self, digest: Digest, name: &str) -> Result<(), BoardError> {
-        let name: ImageName =
-            name.parse().map_err(|error| BoardError::Invalid(chain(&error)))?;
+        let name: ImageName = name.parse().map_err(|error| BoardError::Invalid(chain(&error)))?;
         self.images.tag(digest, name).await.map_err(change_error)
     }
 
@@ -191,7 +194,7 @@ impl Board for ThisBoard {
         self.manager.dissolve().await.map_err(|error| failed(&error))?;
         self.peering.leave().map_err(|error| failed(&error))?;
         // The cluster never lets this identity in again; a board that comes back is a new one.
-        fs::remove_dir_all(self.data_dir.join("peering")).map_err(|error| failed(&error))?;
+        forget_identity(&self.data_dir.join("peering")).map_err(|error| failed(&error))?;
         self.restart.notify_one();
         Ok(())
     }
@@ -257,33 +260,6 @@ fn local_image(image: &StoredImage, config: Value) -> LocalImage {
         created: created.map(Timestamp::from_millis),
         config,
     }
-}
-
-/// As the OCI image specification writes it.
-fn config_json(config: &ImageConfig) -> Value {
-    let empty = |names: &std::collections::BTreeSet<String>| -> Value {
-        names.iter().map(|name| (name.clone(), json!({}))).collect::<serde_json::Map<_, _>>().into()
-    };
-    json!({
-        "architecture": config.platform.architecture,
-        "os": config.platform.os,
-        "created": config.created,
-        "config": {
-            "Entrypoint": config.entrypoint,
-            "Cmd": config.command,
-            "Env": config.env,
-            "User": config.user,
-            "WorkingDir": config.working_dir,
-            "Labels": config.labels,
-            "StopSignal": config.stop_signal,
-            "Volumes": empty(&config.volumes),
-            "ExposedPorts": empty(&config.exposed_ports),
-        },
-        "rootfs": {
-            "type": "layers",
-            "diff_ids": config.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        },
-    })
 }
 
 fn container(status: &ContainerStatus, task: Option<&AssignedTask>) -> Container {

@@ -12,57 +12,57 @@ use serde::Deserialize;
 /// The settings of one board. Everything has a default; an empty file is a sound one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// The board itself.
-    pub board: BoardConfig,
+    pub(crate) board: BoardConfig,
     /// Which cluster it belongs to.
-    pub cluster: ClusterConfig,
+    pub(crate) cluster: ClusterConfig,
     /// Where it reports to; absent means nowhere.
-    pub mqtt: Option<MqttConfig>,
+    pub(crate) mqtt: Option<MqttConfig>,
 }
 
 /// `[board]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct BoardConfig {
+pub(crate) struct BoardConfig {
     /// Its host name; by default the one the system has.
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// Labels for placement (`engine.labels.*` in a constraint).
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// The interfaces it looks for other boards on; by default every physical one.
-    pub interfaces: Vec<String>,
+    pub(crate) interfaces: Vec<String>,
     /// The address and port it listens at for other boards.
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// `[cluster]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ClusterConfig {
+pub(crate) struct ClusterConfig {
     /// 32 random bytes as 64 hexadecimal digits; boards with equal keys are one cluster.
-    pub key: Option<ClusterKey>,
+    pub(crate) key: Option<ClusterKey>,
     /// A token from `bramble cluster join-token`, to join over a routed network.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// Where to present the token: any manager's address.
-    pub join: Vec<SocketAddr>,
+    pub(crate) join: Vec<SocketAddr>,
 }
 
 /// `[mqtt]`
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MqttConfig {
+pub(crate) struct MqttConfig {
     /// `mqtt://host[:port]` or `mqtts://host[:port]`.
-    pub url: String,
+    pub(crate) url: String,
     /// Who logs in.
     #[serde(default)]
-    pub username: Option<String>,
+    pub(crate) username: Option<String>,
     /// With what password.
     #[serde(default)]
-    pub password: Option<String>,
+    pub(crate) password: Option<String>,
     /// The PEM file of the authority that signed the broker's certificate; by default those that
     /// browsers trust.
     #[serde(default)]
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
 }
 
 impl fmt::Debug for MqttConfig {
@@ -74,11 +74,11 @@ impl fmt::Debug for MqttConfig {
 /// The key of a cluster. Never printed.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct ClusterKey([u8; 32]);
+pub(crate) struct ClusterKey([u8; 32]);
 
 impl ClusterKey {
     /// The key's 32 bytes.
-    pub fn bytes(self) -> [u8; 32] {
+    pub(crate) fn bytes(self) -> [u8; 32] {
         self.0
     }
 }
@@ -91,8 +91,10 @@ impl fmt::Debug for ClusterKey {
 
 /// The text is not a cluster key. The text itself is not in the message: it may be nearly a key.
 #[derive(Debug, thiserror::Error)]
-#[error("a cluster key is 64 hexadecimal digits, this has {length} characters; `bramble cluster key` makes one")]
-pub struct ParseKeyError {
+#[error(
+    "a cluster key is 64 hexadecimal digits, this has {length} characters; `bramble cluster key` makes one"
+)]
+pub(crate) struct ParseKeyError {
     length: usize,
 }
 
@@ -110,7 +112,7 @@ impl TryFrom<String> for ClusterKey {
 
 /// The configuration file could not be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadConfigError {
+pub(crate) enum ReadConfigError {
     /// The file cannot be read.
     #[error("cannot read {path}")]
     Read {
@@ -144,14 +146,16 @@ impl Config {
     /// # Errors
     /// If it cannot be read, has an unknown key, or a value that cannot be; the error names the
     /// key and the line, never the value.
-    pub fn read(path: &Path) -> Result<Self, ReadConfigError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ReadConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ReadConfigError::Read { path: path.to_owned(), source })?;
         let config: Self = toml::from_str(&text).map_err(|error| ReadConfigError::Parse {
             path: path.to_owned(),
             message: locate(&text, &error),
         })?;
-        config.check().map_err(|message| ReadConfigError::Invalid { path: path.to_owned(), message })?;
+        config
+            .check()
+            .map_err(|message| ReadConfigError::Invalid { path: path.to_owned(), message })?;
         Ok(config)
     }
 

@@ -21,22 +21,22 @@ const CGROUP: &str = "/bramble";
 
 /// Run this machine as a board
 #[derive(Debug, Clone, Args)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     /// The configuration file; without one every setting has its default
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Where to keep what must survive a power cut: identity, log, images, volumes
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Where to keep what must not: sockets, containers' logs. Best on a tmpfs
     #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
-    pub run_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
     /// The control group above the containers', from the root of each hierarchy
     #[arg(long, value_name = "PATH", default_value = CGROUP)]
-    pub cgroup: PathBuf,
+    pub(crate) cgroup: PathBuf,
     /// This is the daemon proper; the keeper is its parent
     #[arg(long, hide = true)]
-    pub kept: bool,
+    pub(crate) kept: bool,
 }
 
 impl Daemon {
@@ -44,7 +44,7 @@ impl Daemon {
     ///
     /// # Errors
     /// If the configuration cannot be used, or a keeper cannot begin here.
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let config = self.read_config()?;
         if self.kept {
             return self.run_kept(config);
@@ -61,7 +61,7 @@ impl Daemon {
     }
 
     /// Where things are on this board.
-    pub fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         Layout::new(&self.run_dir, &self.data_dir, &self.cgroup)
     }
 

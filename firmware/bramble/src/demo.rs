@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(4);
 
 /// Show three virtual boards, a service, a lost board and recovery
 #[derive(Debug, Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// How many boards
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=20))]
     boards: u8,
@@ -49,9 +49,11 @@ impl Demo {
     ///
     /// # Errors
     /// If a step fails; the boards are removed all the same.
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         if !nix::unistd::geteuid().is_root() {
-            bail!("the demo makes network namespaces and containers, so it needs root: run it with sudo");
+            bail!(
+                "the demo makes network namespaces and containers, so it needs root: run it with sudo"
+            );
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.run_until_interrupted())
@@ -72,7 +74,10 @@ impl Demo {
     }
 
     async fn show(&self, folder: &LabFolder) -> Result<()> {
-        println!("starting {} boards; they have the same key, and nothing else is told them", self.boards);
+        println!(
+            "starting {} boards; they have the same key, and nothing else is told them",
+            self.boards
+        );
         let took = lab::up(folder, self.boards).await?;
         println!("they found each other and are one cluster, after {:.1} s", took.as_secs_f64());
         let boards = folder.boards()?;
@@ -91,12 +96,15 @@ impl Demo {
         victim.set_cable(false).await?;
         let recovered = recovery(&rest, victim).await?;
         let took = recovered.duration_since(cut).as_secs_f64();
-        println!("all {REPLICAS} replicas run on the other boards {took:.2} s after the cable was pulled");
+        println!(
+            "all {REPLICAS} replicas run on the other boards {took:.2} s after the cable was pulled"
+        );
         self.watch(&boards, &rest, PAUSE).await?;
 
         println!("plugging it in again");
         victim.set_cable(true).await?;
-        until("the board is back", || async { boards_ready(&rest).await == Some(boards.len()) }).await?;
+        until("the board is back", || async { boards_ready(&rest).await == Some(boards.len()) })
+            .await?;
         println!("{} is a member again; it takes load back gently", victim.hostname());
         if self.once || !std::io::stdout().is_terminal() {
             return print_table(&boards, &boards).await;
@@ -196,7 +204,9 @@ async fn leader(witness: &Board) -> Result<u8> {
     let nodes = nodes.as_array().context("the answer is a list")?;
     let leader = nodes.iter().find(|node| node["ManagerStatus"]["Leader"] == true);
     let hostname = leader.context("there is a leader")?["Description"]["Hostname"].as_str();
-    hostname.and_then(|name| name.strip_prefix("board")?.parse().ok()).context("the leader has a name")
+    hostname
+        .and_then(|name| name.strip_prefix("board")?.parse().ok())
+        .context("the leader has a name")
 }
 
 fn find(boards: &[Board], number: u8) -> Result<&Board> {
@@ -218,7 +228,8 @@ async fn table(boards: &[Board], witnesses: &[Board]) -> Result<String> {
         let client = witness.client()?;
         let nodes = client.get::<Value>("/nodes", &Query::new()).await;
         let (Ok(nodes), Some(tasks)) = (nodes, running(witness).await) else { continue };
-        let vitals = client.get::<Value>("/bramble/vitals", &Query::new()).await.unwrap_or_default();
+        let vitals =
+            client.get::<Value>("/bramble/vitals", &Query::new()).await.unwrap_or_default();
         for board in boards {
             lines.push(row(board, &nodes, &tasks, &vitals));
         }
@@ -244,5 +255,8 @@ fn row(board: &Board, nodes: &Value, tasks: &BTreeMap<String, usize>, vitals: &V
         None => "no sensor".to_owned(),
     };
     let count = tasks.get(&hostname).copied().unwrap_or(0);
-    format!("  {hostname:<10}{:<12}{status:<10}{role:<12}{count:<8}{temperature}", board.address().to_string())
+    format!(
+        "  {hostname:<10}{:<12}{status:<10}{role:<12}{count:<8}{temperature}",
+        board.address().to_string()
+    )
 }

@@ -20,7 +20,7 @@ pub(crate) use board::Board;
 pub(crate) use folder::LabFolder;
 
 /// Where a lab lives unless it is told otherwise.
-pub const DEFAULT_FOLDER: &str = "/run/bramble-lab";
+pub(crate) const DEFAULT_FOLDER: &str = "/run/bramble-lab";
 /// How many boards a lab may have: its network has room for more, a machine hardly.
 const BOARDS_MAX: u8 = 50;
 /// How long `lab up` waits for the cluster before it says what is missing.
@@ -28,7 +28,7 @@ const UP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `bramble lab …`
 #[derive(Debug, Args)]
-pub struct Lab {
+pub(crate) struct Lab {
     /// The lab's folder
     #[arg(long, global = true, default_value = DEFAULT_FOLDER, value_name = "DIR")]
     dir: PathBuf,
@@ -112,7 +112,7 @@ impl Lab {
     ///
     /// # Errors
     /// In the words of the person at the keyboard.
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let folder = LabFolder::new(&self.dir);
         match self.verb {
             Verb::PowerOn { board } => return power::power_on(&folder, board),
@@ -120,7 +120,9 @@ impl Lab {
             _ => {}
         }
         if !nix::unistd::geteuid().is_root() {
-            bail!("the lab makes network namespaces and containers, so it needs root: run it with sudo");
+            bail!(
+                "the lab makes network namespaces and containers, so it needs root: run it with sudo"
+            );
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(dispatch(self.verb, &folder))
@@ -159,7 +161,7 @@ async fn dispatch(verb: Verb, folder: &LabFolder) -> Result<()> {
 ///
 /// # Errors
 /// If there is a lab already, or the cluster does not come up; what was started is then removed.
-pub async fn up(folder: &LabFolder, boards: u8) -> Result<Duration> {
+pub(crate) async fn up(folder: &LabFolder, boards: u8) -> Result<Duration> {
     if folder.exists() {
         bail!(
             "there is a lab in {0}: `bramble lab down --dir {0}` removes it",
@@ -200,7 +202,11 @@ async fn wait_until_ready(boards: &[Board], started: std::time::Instant) -> Resu
                     Ok(ready) => format!("sees {ready} of {} boards Ready", boards.len()),
                     Err(error) => format!("does not answer: {error:#}"),
                 };
-                bail!("no cluster after {} s: board {} {seen}", UP_TIMEOUT.as_secs(), board.number());
+                bail!(
+                    "no cluster after {} s: board {} {seen}",
+                    UP_TIMEOUT.as_secs(),
+                    board.number()
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -212,7 +218,7 @@ async fn wait_until_ready(boards: &[Board], started: std::time::Instant) -> Resu
 ///
 /// # Errors
 /// If something cannot be removed; it is named.
-pub async fn down(folder: &LabFolder) -> Result<()> {
+pub(crate) async fn down(folder: &LabFolder) -> Result<()> {
     for board in folder.boards()? {
         board.kill().await?;
     }

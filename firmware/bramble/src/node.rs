@@ -40,11 +40,11 @@ use crate::{
 };
 
 /// Threads that run the daemon's tasks. Two, so that one that computes delays no heartbeat.
-pub const WORKERS: usize = 2;
+pub(crate) const WORKERS: usize = 2;
 /// Threads for what blocks: unpacking, file system calls.
-pub const BLOCKING_THREADS: usize = 16;
+pub(crate) const BLOCKING_THREADS: usize = 16;
 /// An idle board keeps no idle threads.
-pub const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
+pub(crate) const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// What is logged unless `BRAMBLE_LOG` says otherwise. The consensus library takes for errors what
 /// a cut cable does.
 const LOG: &str = "info,openraft=off,mdns_sd=error";
@@ -53,7 +53,7 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// It was asked to; the keeper ends too.
     Orderly,
     /// It left its cluster and starts afresh.
@@ -63,7 +63,7 @@ pub enum End {
 /// The daemon cannot work with what it was given; starting it again would not help.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unusable(String);
+pub(crate) struct Unusable(String);
 
 /// Every part of a running board.
 struct Parts {
@@ -79,7 +79,7 @@ struct Parts {
 ///
 /// # Errors
 /// If a part fails. The keeper then starts another daemon, which finds the containers again.
-pub async fn run(daemon: &Daemon, config: Config) -> Result<End> {
+pub(crate) async fn run(daemon: &Daemon, config: Config) -> Result<End> {
     start_log();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -273,8 +273,9 @@ const BUILT_AT: u64 = 1_795_219_200_000;
 fn invitation(config: &Config) -> Result<Option<Invitation>> {
     let Some(token) = &config.cluster.token else { return Ok(None) };
     // The token itself is a secret and is not repeated.
-    let token: JoinToken =
-        token.parse().map_err(|_| Unusable("[cluster] token: it is not a join token".to_owned()))?;
+    let token: JoinToken = token
+        .parse()
+        .map_err(|_| Unusable("[cluster] token: it is not a join token".to_owned()))?;
     Ok(Some(Invitation { token, addresses: config.cluster.join.clone() }))
 }
 

@@ -17,7 +17,7 @@ use crate::{board::CurrentAgent, config::MqttConfig};
 ///
 /// # Errors
 /// If the settings cannot be used.
-pub async fn run(
+pub(crate) async fn run(
     mqtt: MqttConfig,
     manager: Manager,
     agent: CurrentAgent,
@@ -69,9 +69,8 @@ fn report(manager: &Manager, agent: &CurrentAgent, peering: &Peering) -> BoardRe
         Membership::Member(_) => "worker",
     };
     let containers = agent.get().map(Agent::containers).unwrap_or_default();
-    let is_running = |local: &&LocalContainer| {
-        matches!(local.status.state, ContainerState::Running { .. })
-    };
+    let is_running =
+        |local: &&LocalContainer| matches!(local.status.state, ContainerState::Running { .. });
     let running = containers.iter().filter(is_running).count();
     BoardReport {
         hostname: peering.description().hostname,

@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bramble_cluster::{ClusterId, ClusterState, NodeId, Timestamp};
+use bramble_cluster::{ClusterId, ClusterState, NodeId};
 use bramble_manager::{Leadership, Manager};
-use bramble_peering::{JoinToken, Membership, Neighbours, Peering};
+use bramble_peering::{JoinError, JoinToken, Membership, Neighbours, Peering};
 use bramble_planner::founding::{self, ClusterFacts, FoundingStep, Neighbour, Standing};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -25,16 +25,16 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The token of a configuration, and where to show it.
 #[derive(Debug, Clone)]
-pub struct Invitation {
+pub(crate) struct Invitation {
     /// The token.
-    pub token: JoinToken,
+    pub(crate) token: JoinToken,
     /// Managers' addresses.
-    pub addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<SocketAddr>,
 }
 
 /// Keeps this board in a cluster.
 #[derive(Debug)]
-pub struct Seeker {
+pub(crate) struct Seeker {
     peering: Peering,
     manager: Manager,
     invitation: Option<Invitation>,
@@ -51,7 +51,7 @@ struct Hearing {
 
 impl Seeker {
     /// A seeker that has heard nothing yet.
-    pub fn new(peering: Peering, manager: Manager, invitation: Option<Invitation>) -> Self {
+    pub(crate) fn new(peering: Peering, manager: Manager, invitation: Option<Invitation>) -> Self {
         Self { peering, manager, invitation, heard: BTreeMap::new(), rivals: Vec::new() }
     }
 
@@ -60,7 +60,7 @@ impl Seeker {
     ///
     /// # Errors
     /// If this board cannot keep what it needs to be a member.
-    pub async fn run(mut self) -> Result<Infallible> {
+    pub(crate) async fn run(mut self) -> Result<Infallible> {
         if let Some(invitation) = self.invitation.take()
             && *self.peering.membership().borrow() == Membership::Seeking
         {
@@ -118,7 +118,12 @@ impl Seeker {
         }
     }
 
-    async fn join(&mut self, via: NodeId, cluster: ClusterId, found: &Neighbours) -> Result<Duration> {
+    async fn join(
+        &mut self,
+        via: NodeId,
+        cluster: ClusterId,
+        found: &Neighbours,
+    ) -> Result<Duration> {
         let Some(neighbour) = found.get(&via) else { return Ok(ASK_AGAIN) };
         match self.peering.join(&neighbour.peer()).await {
             Ok(()) => {
@@ -126,24 +131,39 @@ impl Seeker {
                 Ok(LOOK_AGAIN)
             }
             Err(error) => {
-                info!(%cluster, %via, error = %chain(&error), "not let in yet");
-                if let Some(hearing) = self.heard.get_mut(&via) {
-                    hearing.refusals = hearing.refusals.saturating_add(1);
-                }
+                self.refused_by(via, cluster, &error);
                 Ok(ASK_AGAIN)
             }
         }
     }
 
-    /// Gives up a cluster in which nothing was ever created.
-    async fn dissolve(&mut self, via: NodeId, into: ClusterId, found: &Neighbours) -> Result<Duration> {
-        if !found.contains_key(&via) {
-            return Ok(ASK_AGAIN);
-        }
+    /// Gives up a cluster in which nothing was ever created, once the other one has given us a
+    /// place. The daemon starts afresh as soon as it sees the new membership.
+    async fn dissolve(
+        &mut self,
+        via: NodeId,
+        into: ClusterId,
+        found: &Neighbours,
+    ) -> Result<Duration> {
+        let Some(neighbour) = found.get(&via) else { return Ok(ASK_AGAIN) };
+        let place = match self.peering.ask_for_place(&neighbour.peer()).await {
+            Ok(place) => place,
+            Err(error) => {
+                self.refused_by(via, into, &error);
+                return Ok(ASK_AGAIN);
+            }
+        };
         info!(%into, %via, "our cluster was never used; it dissolves into the other");
+        self.peering.take_place(place).context("cannot enter the other cluster")?;
         self.manager.dissolve().await.context("cannot give up the unused cluster")?;
-        self.peering.leave().context("cannot leave the unused cluster")?;
-        Ok(Duration::ZERO)
+        Ok(LOOK_AGAIN)
+    }
+
+    fn refused_by(&mut self, via: NodeId, cluster: ClusterId, error: &JoinError) {
+        info!(%cluster, %via, error = %chain(error), "not let in yet");
+        if let Some(hearing) = self.heard.get_mut(&via) {
+            hearing.refusals = hearing.refusals.saturating_add(1);
+        }
     }
 
     /// Shows the token until somebody lets us in.
@@ -164,7 +184,12 @@ impl Seeker {
         let state = self.manager.state().borrow().clone();
         let leadership = self.manager.leadership().borrow().clone();
         Standing::Member {
-            cluster: facts(member.cluster, &state),
+            // What is announced of it, so that both sides of a meeting compare the same facts.
+            cluster: ClusterFacts {
+                id: member.cluster,
+                founded_at: member.founded_at,
+                is_used: is_used(&state),
+            },
             is_leader: leadership.is_leader_here,
             leaderless_for: leaderless_since.map(|since| since.elapsed()),
         }
@@ -181,6 +206,7 @@ impl Seeker {
                 cluster: cluster.map(|cluster| ClusterFacts {
                     id: cluster.id,
                     founded_at: cluster.founded_at,
+                    // Only a manager knows; a worker's word for "unused" is no reason to dissolve.
                     is_used: cluster.is_used,
                 }),
                 is_manager: cluster.is_some_and(|cluster| cluster.is_manager),
@@ -197,7 +223,7 @@ impl Seeker {
 ///
 /// # Errors
 /// Only when the manager has ended.
-pub async fn announce(peering: Peering, manager: Manager) -> Result<Infallible> {
+pub(crate) async fn announce(peering: Peering, manager: Manager) -> Result<Infallible> {
     let mut state = manager.state();
     let mut leadership = manager.leadership();
     loop {
@@ -223,14 +249,6 @@ fn situation(
     bramble_peering::Situation {
         is_manager: leadership.voters.contains(&me),
         is_leader: leadership.is_leader_here,
-        is_used: is_used(state),
-    }
-}
-
-fn facts(id: ClusterId, state: &ClusterState) -> ClusterFacts {
-    ClusterFacts {
-        id,
-        founded_at: state.cluster().map_or(Timestamp::default(), |cluster| cluster.created_at),
         is_used: is_used(state),
     }
 }

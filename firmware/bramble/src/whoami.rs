@@ -22,7 +22,7 @@ const BACKLOG: u32 = 128;
 
 /// Answer every HTTP request with who I am
 #[derive(Debug, Args)]
-pub struct Whoami {
+pub(crate) struct Whoami {
     /// Where to listen
     #[arg(long, default_value = "0.0.0.0:8000")]
     listen: SocketAddr,
@@ -34,7 +34,7 @@ impl Whoami {
     ///
     /// # Errors
     /// If the address cannot be used.
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
@@ -54,11 +54,11 @@ impl Whoami {
 ///
 /// # Errors
 /// If this binary cannot be read or the archive not written.
-pub fn write_image(archive: &Path) -> Result<()> {
+pub(crate) fn write_image(archive: &Path) -> Result<()> {
     let binary = std::env::current_exe().context("cannot find this program's own file")?;
     let name: ImageName = "whoami".parse().context("`whoami` is an image's name")?;
-    let file = File::create(archive)
-        .with_context(|| format!("cannot write {}", archive.display()))?;
+    let file =
+        File::create(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     ImageBuilder::new()
         .file("/bramble", FileContent::Copy(binary), 0o755)
         .entrypoint(["/bramble"])

@@ -23,7 +23,7 @@ const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One virtual board of a lab.
 #[derive(Debug, Clone)]
-pub struct Board {
+pub(crate) struct Board {
     lab: LabFolder,
     number: u8,
 }
@@ -34,47 +34,47 @@ impl Board {
     }
 
     /// Which it is, from 1.
-    pub fn number(&self) -> u8 {
+    pub(crate) fn number(&self) -> u8 {
         self.number
     }
 
     /// Its host name.
-    pub fn hostname(&self) -> String {
+    pub(crate) fn hostname(&self) -> String {
         format!("board{}", self.number)
     }
 
     /// Its address on the segment.
-    pub fn address(&self) -> Ipv4Addr {
+    pub(crate) fn address(&self) -> Ipv4Addr {
         self.lab.segment().address(self.number)
     }
 
     /// Its folder; what is in `data` is its disk.
-    pub fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.lab.path().join(self.number.to_string())
     }
 
     /// Its control group, from the root of each hierarchy.
-    pub fn cgroup(&self) -> String {
+    pub(crate) fn cgroup(&self) -> String {
         format!("/{}/{}", self.lab.cgroup(), self.number)
     }
 
     /// The socket of its Docker Engine API.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder().join("bramble.sock")
     }
 
     /// What its processes print.
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.folder().join("log")
     }
 
     /// Where the id of its process 1 stands, as the host counts.
-    pub fn pid_file(&self) -> PathBuf {
+    pub(crate) fn pid_file(&self) -> PathBuf {
         self.folder().join("pid")
     }
 
     /// The id of its process 1, as the host counts, if the board has power.
-    pub fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         let pid = fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()?;
         // The id may be another process's by now; a board's process 1 runs this lab's daemon.
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -85,7 +85,7 @@ impl Board {
     }
 
     /// Gives it power. What a real board keeps in memory is forgotten; its data is kept.
-    pub async fn start(&self) -> Result<()> {
+    pub(crate) async fn start(&self) -> Result<()> {
         if self.pid().is_some() {
             bail!("board {} runs already", self.number);
         }
@@ -101,7 +101,7 @@ impl Board {
     }
 
     /// Cuts its power and waits until nothing of it runs. A board without power is no error.
-    pub async fn kill(&self) -> Result<()> {
+    pub(crate) async fn kill(&self) -> Result<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
         match kill(Pid::from_raw(pid), Signal::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}
@@ -118,7 +118,7 @@ impl Board {
     }
 
     /// Kills its daemon; the keeper starts another.
-    pub fn crash(&self) -> Result<()> {
+    pub(crate) fn crash(&self) -> Result<()> {
         let keeper = self.pid().with_context(|| format!("board {} has no power", self.number))?;
         let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))?;
         for child in children.split_whitespace() {
@@ -133,17 +133,17 @@ impl Board {
     }
 
     /// Pulls its cable, or plugs it in.
-    pub async fn set_cable(&self, is_plugged_in: bool) -> Result<()> {
+    pub(crate) async fn set_cable(&self, is_plugged_in: bool) -> Result<()> {
         Ok(self.lab.segment().set_cable(self.number, is_plugged_in).await?)
     }
 
     /// Whether its cable is plugged in.
-    pub async fn is_plugged_in(&self) -> Result<bool> {
+    pub(crate) async fn is_plugged_in(&self) -> Result<bool> {
         Ok(self.lab.segment().is_plugged_in(self.number).await?)
     }
 
     /// Runs a command on its network; fails if the command does.
-    pub fn exec(&self, command: &[String]) -> Result<()> {
+    pub(crate) fn exec(&self, command: &[String]) -> Result<()> {
         let (program, arguments) = command.split_first().context("there is nothing to run")?;
         let mut process = Command::new(program);
         process.args(arguments);
@@ -155,7 +155,7 @@ impl Board {
     }
 
     /// How many nodes it counts Ready, if it knows a leader; none if it knows none.
-    pub async fn ready_nodes(&self) -> Result<usize> {
+    pub(crate) async fn ready_nodes(&self) -> Result<usize> {
         let nodes: serde_json::Value = self.client()?.get("/nodes", &Query::new()).await?;
         let nodes = nodes.as_array().context("the board's answer is no list")?;
         let has_leader = nodes.iter().any(|node| node["ManagerStatus"]["Leader"] == true);
@@ -164,7 +164,7 @@ impl Board {
     }
 
     /// A client of its API.
-    pub fn client(&self) -> Result<Client> {
+    pub(crate) fn client(&self) -> Result<Client> {
         Client::new(self.socket().to_str())
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// Removes the group `name` and all below it from every hierarchy. Their processes must be gone.
-pub fn remove(name: &str) -> Result<()> {
+pub(crate) fn remove(name: &str) -> Result<()> {
     for hierarchy in hierarchies() {
         let group = hierarchy.join(name);
         match remove_tree(&group) {

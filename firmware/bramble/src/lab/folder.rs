@@ -19,7 +19,7 @@ const UPLINK: &str = "bramble-lab";
 
 /// A lab's folder.
 #[derive(Debug, Clone)]
-pub struct LabFolder {
+pub(crate) struct LabFolder {
     path: PathBuf,
 }
 
@@ -31,37 +31,41 @@ struct Record {
 
 impl LabFolder {
     /// The lab in `path`, whether or not there is one yet.
-    pub fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether there is a lab.
-    pub fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.record_path().exists() || self.path.join("net").exists()
     }
 
     /// The boards' network.
-    pub fn segment(&self) -> Segment {
+    pub(crate) fn segment(&self) -> Segment {
         Segment::new(&self.path.join("net"), NETWORK)
     }
 
     /// The cgroup that holds the boards', from the root of each hierarchy.
-    pub fn cgroup(&self) -> String {
+    pub(crate) fn cgroup(&self) -> String {
         if self.is_default() {
             return "bramble-lab".to_owned();
         }
-        let name = self.path.to_string_lossy().replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+        let name = self
+            .path
+            .to_string_lossy()
+            .replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
         format!("bramble-lab{name}")
     }
 
     /// Makes the folder, the network, and a configuration for each board. Starts nothing.
-    pub async fn create(&self, boards: u8) -> Result<Vec<Board>> {
-        fs::create_dir_all(&self.path).with_context(|| format!("cannot make {}", self.path.display()))?;
+    pub(crate) async fn create(&self, boards: u8) -> Result<Vec<Board>> {
+        fs::create_dir_all(&self.path)
+            .with_context(|| format!("cannot make {}", self.path.display()))?;
         fs::write(self.record_path(), serde_json::to_vec(&Record { boards })?)?;
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|error| anyhow!("cannot draw a cluster key: {error}"))?;
@@ -85,7 +89,7 @@ impl LabFolder {
     }
 
     /// All boards; none if there is no lab.
-    pub fn boards(&self) -> Result<Vec<Board>> {
+    pub(crate) fn boards(&self) -> Result<Vec<Board>> {
         let Ok(text) = fs::read(self.record_path()) else { return Ok(Vec::new()) };
         let record: Record = serde_json::from_slice(&text)
             .with_context(|| format!("{} is damaged", self.record_path().display()))?;
@@ -93,21 +97,20 @@ impl LabFolder {
     }
 
     /// One board.
-    pub fn board(&self, number: u8) -> Result<Board> {
+    pub(crate) fn board(&self, number: u8) -> Result<Board> {
         let boards = self.boards()?;
         let count = boards.len();
         match boards.into_iter().find(|board| board.number() == number) {
             Some(board) => Ok(board),
-            None if count == 0 => bail!(
-                "there is no lab in {}: `bramble lab up` starts one",
-                self.path.display()
-            ),
+            None if count == 0 => {
+                bail!("there is no lab in {}: `bramble lab up` starts one", self.path.display())
+            }
             None => bail!("there is no board {number}: the lab has boards 1 to {count}"),
         }
     }
 
     /// Copies the boards' logs out of the lab, for whoever wants to know why it did not come up.
-    pub fn keep_logs(&self) -> Option<PathBuf> {
+    pub(crate) fn keep_logs(&self) -> Option<PathBuf> {
         let kept = PathBuf::from(format!("{}-logs", self.path.display()));
         fs::create_dir_all(&kept).ok()?;
         for board in self.boards().ok()? {
@@ -117,7 +120,7 @@ impl LabFolder {
     }
 
     /// Removes the network and the folder.
-    pub fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         self.segment().remove()?;
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

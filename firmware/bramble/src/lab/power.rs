@@ -19,7 +19,7 @@ use super::{board::Board, folder::LabFolder};
 
 /// The first step, already on the board's network: enters the board's other namespaces and starts
 /// its process 1. Leaves that process's id, as the host counts, in the board's folder.
-pub fn power_on(folder: &LabFolder, number: u8) -> Result<()> {
+pub(crate) fn power_on(folder: &LabFolder, number: u8) -> Result<()> {
     let board = Board::new(folder.clone(), number);
     setsid().context("cannot leave the terminal")?;
     let namespaces = CloneFlags::CLONE_NEWNS
@@ -42,13 +42,14 @@ pub fn power_on(folder: &LabFolder, number: u8) -> Result<()> {
 }
 
 /// The second step, as process 1 of the board: its own `/proc`, then the daemon, for good.
-pub fn boot(folder: &LabFolder, number: u8) -> Result<()> {
+pub(crate) fn boot(folder: &LabFolder, number: u8) -> Result<()> {
     let board = Board::new(folder.clone(), number);
     let nothing: Option<&str> = None;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(nothing, "/", nothing, private, nothing).context("cannot part from the host's mounts")?;
     let proc_flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), proc_flags, nothing).context("cannot mount /proc")?;
+    mount(Some("proc"), "/proc", Some("proc"), proc_flags, nothing)
+        .context("cannot mount /proc")?;
     Err(become_daemon(&board)?.into())
 }
 

@@ -45,7 +45,10 @@ pub(super) async fn print(folder: &LabFolder, format: Format) -> Result<()> {
         return Ok(());
     }
     if matches!(format, Format::Table) {
-        println!("{:<8}{:<12}{:<14}{:<8}{:<8}SOCKET", "BOARD", "HOSTNAME", "ADDRESS", "POWER", "CABLE");
+        println!(
+            "{:<8}{:<12}{:<14}{:<8}{:<8}SOCKET",
+            "BOARD", "HOSTNAME", "ADDRESS", "POWER", "CABLE"
+        );
     }
     for board in &boards {
         let row = Row::of(board).await?;
