@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bramble_cluster::{
-    AssignedTask, Assignment, ClusterState, DesiredState, Digest, Generation, ImageReference,
-    NodeId, NodeState, OnPartition, Peer, Task, TaskState,
+    AssignedTask, Assignment, ClusterState, Digest, Generation, ImageReference, NodeId, NodeState,
+    OnPartition, Peer, Task, TaskState,
 };
 
 /// Everything that a node should run, from the state and the leader's term.
@@ -12,28 +12,24 @@ use bramble_cluster::{
 /// Ended tasks stay in it while the cluster keeps them as history, so that their logs can be read.
 /// Orphaned tasks do not: a node that comes back has to stop and clear them.
 ///
-/// A node that is down in the log starts nothing that must not run twice before it is ready again
-/// there: until then the leader may be about to replace it elsewhere.
+/// A node that is down in the log is not told of tasks that must not run twice and have not started:
+/// the leader may be about to replace them elsewhere. It is once the log says that it is ready.
 pub fn assignment(state: &ClusterState, node: NodeId, term: u64) -> Assignment {
     let mut images = Images { state, node, known: BTreeMap::new() };
     let tasks = state
         .tasks_on(node)
         .filter(|task| task.status.state != TaskState::Orphaned)
-        .map(|task| AssignedTask { desired: desired(state, task), ..assigned(task, &mut images) })
+        .filter(|task| !is_withheld(state, task))
+        .map(|task| assigned(task, &mut images))
         .collect();
     Assignment { generation: Generation { term, version: state.version() }, tasks }
 }
 
-/// Where a task should end up, as far as its node is told.
-fn desired(state: &ClusterState, task: &Task) -> DesiredState {
+fn is_withheld(state: &ClusterState, task: &Task) -> bool {
     let node = task.node.and_then(|node| state.node(node));
-    let is_down = node.is_some_and(|node| node.status.state == NodeState::Down);
-    let is_bound = task.spec.on_partition == OnPartition::Stop;
-    let has_started = task.status.state >= TaskState::Starting;
-    if is_down && is_bound && !has_started {
-        return task.desired.max(DesiredState::Shutdown);
-    }
-    task.desired
+    node.is_some_and(|node| node.status.state == NodeState::Down)
+        && task.spec.on_partition == OnPartition::Stop
+        && task.status.state < TaskState::Starting
 }
 
 fn assigned<'a>(task: &'a Task, images: &mut Images<'a>) -> AssignedTask {

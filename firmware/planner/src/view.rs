@@ -97,8 +97,8 @@ impl<'a> View<'a> {
     /// Whether a task runs nowhere the leader could know of, so that another may take its place.
     ///
     /// What must not run twice waits for more than the verdict of this plan:
-    /// - until the log says that the board is down. From then on [`crate::assignment()`] lets it start
-    ///   no such task until it is ready again, so that none starts there that this plan replaces;
+    /// - until the log says that the board is down. From then on [`crate::assignment()`] tells it of no
+    ///   such task until it is ready again, so that none starts there that this plan replaces;
     /// - if it was the former leader's, until [`DOWN_AFTER`] has passed since the election. A board
     ///   without the quorum needs that long to stop, and the former leader's is suspected sooner.
     pub(crate) fn is_lost(&self, task: &Task, draft: &mut Draft<'_>) -> bool {

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bramble_cluster::{
-    Availability, DesiredState, NodeState, OnPartition, ServiceId, ServiceSpec, TaskState,
-    UpdateOrder,
+    Availability, Command, NodeState, OnPartition, ServiceId, ServiceSpec, TaskState, UpdateOrder,
+    Version,
 };
 
 use crate::{
@@ -83,10 +83,8 @@ fn the_former_leaders_board_has_the_rest_of_its_time_to_stop_what_must_not_run_t
 }
 
 #[test]
-fn a_board_that_is_down_is_told_to_start_nothing_that_must_not_run_twice() {
-    for (on_partition, desired) in
-        [(OnPartition::Stop, DesiredState::Shutdown), (OnPartition::Keep, DesiredState::Running)]
-    {
+fn a_board_that_is_down_is_not_told_to_start_what_must_not_run_twice() {
+    for (on_partition, told) in [(OnPartition::Stop, 1), (OnPartition::Keep, 2)] {
         let mut world = World::new(1);
         let mut spec = spec("web", 2);
         Arc::make_mut(&mut spec.task).on_partition = on_partition;
@@ -94,14 +92,13 @@ fn a_board_that_is_down_is_told_to_start_nothing_that_must_not_run_twice() {
         world.settle();
         let first = world.claims(service)[0].clone();
         world.report(&first, TaskState::Running);
-        let state = NodeState::Down;
-        let (id, version) = (id(1), bramble_cluster::Version(0));
-        let message = String::new();
-        world.apply(vec![bramble_cluster::Command::SetNodeState { id, version, state, message }]);
-        for task in assignment(&world.state, id, 1).tasks {
-            let is_first = task.id == first.id;
-            let wanted = if is_first { DesiredState::Running } else { desired };
-            assert_eq!(task.desired, wanted, "{on_partition:?}, started: {is_first}");
+        let (id, version, message) = (id(1), Version(0), String::new());
+        for (state, told) in [(NodeState::Down, told), (NodeState::Ready, 2)] {
+            let message = message.clone();
+            world.apply(vec![Command::SetNodeState { id, version, state, message }]);
+            let tasks = assignment(&world.state, id, 1).tasks;
+            assert_eq!(tasks.len(), told, "{on_partition:?} {state:?}");
+            assert!(tasks.iter().any(|task| task.id == first.id), "it runs already");
         }
     }
 }
