@@ -13,7 +13,7 @@ mod daemon;
 mod ending;
 mod execs;
 mod executable;
-mod helpers;
+mod helper;
 mod outputs;
 mod poller;
 mod previous;

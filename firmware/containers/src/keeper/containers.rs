@@ -12,7 +12,7 @@ use nix::{libc, unistd::Pid};
 
 use super::{
     cleaning::Cleaning,
-    helpers::Job,
+    helper::Job,
     sessions::Asker,
     turn::{State, nanoseconds, timestamp},
 };

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use bramble_cluster::TaskId;
 use nix::{libc, unistd::Pid};
 
-use super::{helpers::Job, sessions::Asker, turn::State};
+use super::{helper::Job, sessions::Asker, turn::State};
 use crate::{ContainerState, ExecId, KeeperEvent, Refusal, protocol::Answer};
 
 /// Execs on one board at most.

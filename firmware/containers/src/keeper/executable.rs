@@ -86,3 +86,24 @@ fn read_only(path: &std::path::Path) -> io::Result<OwnedFd> {
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn it_runs_and_nobody_can_write_to_it() {
+        assert!(nix::unistd::geteuid().is_root(), "this test makes a mount and must run as root");
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("true");
+        std::fs::copy("/bin/true", &program).unwrap();
+        std::fs::File::options().write(true).open(&program).unwrap();
+        let executable = Executable::new(&[program.into_os_string(), "first".into()]);
+        assert_eq!(executable.arguments(), ["first"]);
+        assert!(Command::new(executable.path()).status().unwrap().success());
+        let error = std::fs::File::options().write(true).open(executable.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+    }
+}

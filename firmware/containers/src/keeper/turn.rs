@@ -29,7 +29,7 @@ use super::{
     ending::Ending,
     execs::Exec,
     executable::Executable,
-    helpers::{Helper, Job},
+    helper::{Helper, Job},
     outputs::Output,
     poller::{Poller, Ready},
     previous, sessions,

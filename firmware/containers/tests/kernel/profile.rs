@@ -212,10 +212,12 @@ async fn stop_signal_and_grace_period_are_kept() {
     let keeper = board.connect().await;
     let polite = "trap 'echo stopping; exit 5' USR1; echo ready; while true; do usleep 5000; done";
     let stubborn = "trap '' USR1; echo ready; while true; do usleep 5000; done";
-    for (number, line, code, at_least) in [(1, polite, 5, 0), (2, stubborn, 137, 280)] {
+    for (number, line, code, grace, at_least) in
+        [(1, polite, 5, 20_000, 0), (2, stubborn, 137, 300, 280)]
+    {
         let request = with(board.shell(number, line), |spec| {
             spec.stop_signal = "SIGUSR1".to_owned();
-            spec.stop_grace_period = Some(Duration::from_millis(300));
+            spec.stop_grace_period = Some(Duration::from_millis(grace));
         });
         let id = request.task.id;
         keeper.create(request).await.unwrap();
@@ -227,7 +229,7 @@ async fn stop_signal_and_grace_period_are_kept() {
         keeper.stop(id, None).await.unwrap();
         assert_eq!(crate::board::ended(&keeper, id).await.code, code);
         let took = begin.elapsed().as_millis();
-        assert!((at_least..1_000).contains(&took), "{took} ms");
+        assert!((at_least..8_000).contains(&took), "{took} ms");
     }
 }
 

@@ -139,7 +139,7 @@ async fn an_orderly_end_lets_containers_end_by_their_stop_signal() {
     assert!(board.keeper.wait().unwrap().success());
     assert_eq!(fs::read_to_string(proof).unwrap(), "bye\n");
     let took = begin.elapsed();
-    assert!((900..2_500).contains(&took.as_millis()), "the grace period is 1 s, not {took:?}");
+    assert!((900..10_000).contains(&took.as_millis()), "the grace period is 1 s, not {took:?}");
     board.assert_clean().await;
     assert!(!board.layout.socket().exists());
 }
