@@ -195,6 +195,7 @@ impl World {
             node: Some(node_id(number)),
             cause: TaskCause::Created,
             restarts: Restarts::default(),
+            planned_at: Version(0),
         };
         self.apply(vec![Command::CreateTask(Box::new(new))]);
         self.report(id, number, TaskState::Running);

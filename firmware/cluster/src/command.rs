@@ -213,6 +213,9 @@ pub struct NewTask {
     pub cause: TaskCause,
     /// What it takes over from the task before it in the slot.
     pub restarts: Restarts,
+    /// The version of the whole state that this was planned against; 0 is whichever. The slot must
+    /// have got no other task since: a plan that was agreed on late fills none a second time.
+    pub planned_at: Version,
 }
 
 impl From<Node> for NodeAdmission {

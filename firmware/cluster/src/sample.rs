@@ -90,6 +90,7 @@ pub(crate) fn new_task(number: u128, service: u128, slot: u32, node: Option<u128
         node: node.map(node_id),
         cause: TaskCause::Created,
         restarts: Restarts::default(),
+        planned_at: Version(0),
     }))
 }
 

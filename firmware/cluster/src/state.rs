@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Cluster, Digest, Image, ImageName, ImageReference, Node, NodeId, Resources, Service, ServiceId,
-    Task, TaskId, Timestamp, Version,
+    Slot, Task, TaskId, Timestamp, Version,
 };
 
 /// Everything that the managers agree on.
@@ -45,7 +45,7 @@ impl Eq for ClusterState {}
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     by_name: BTreeMap<String, ServiceId>,
-    by_service: BTreeSet<(ServiceId, TaskId)>,
+    by_slot: BTreeSet<(ServiceId, Slot, TaskId)>,
     by_node: BTreeSet<(NodeId, TaskId)>,
     reserved: BTreeMap<NodeId, Resources>,
 }
@@ -106,10 +106,26 @@ impl ClusterState {
         self.service(*self.index.by_name.get(name)?)
     }
 
-    /// The tasks of a service, by id; history included, also after the service was removed.
+    /// The tasks of a service, by slot; history included, also after the service was removed.
     pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        let range = (service, TaskId::from_random(0))..=(service, TaskId::from_random(u128::MAX));
-        self.index.by_service.range(range).filter_map(|(_, task)| self.tasks.get(task))
+        let first = (service, Slot::Replica(0), TaskId::from_random(0));
+        let last_slot = Slot::Node(NodeId::from_random(u128::MAX));
+        self.in_slots(first, (service, last_slot, TaskId::from_random(u128::MAX)))
+    }
+
+    /// The tasks of one slot of a service, by id; history included.
+    pub fn tasks_in(&self, service: ServiceId, slot: Slot) -> impl Iterator<Item = &Arc<Task>> {
+        let last = (service, slot, TaskId::from_random(u128::MAX));
+        self.in_slots((service, slot, TaskId::from_random(0)), last)
+    }
+
+    fn in_slots(
+        &self,
+        first: (ServiceId, Slot, TaskId),
+        last: (ServiceId, Slot, TaskId),
+    ) -> impl Iterator<Item = &Arc<Task>> {
+        let places = self.index.by_slot.range(first..=last);
+        places.filter_map(|(_, _, task)| self.tasks.get(task))
     }
 
     /// The tasks on a node, by id; history included.
@@ -174,7 +190,7 @@ impl ClusterState {
 
 impl Index {
     fn enter(&mut self, task: &Task) {
-        self.by_service.insert((task.service, task.id));
+        self.by_slot.insert((task.service, task.slot, task.id));
         let Some(node) = task.node else { return };
         self.by_node.insert((node, task.id));
         let resources = &task.spec.resources;
@@ -189,7 +205,7 @@ impl Index {
     }
 
     fn leave(&mut self, task: &Task) {
-        self.by_service.remove(&(task.service, task.id));
+        self.by_slot.remove(&(task.service, task.slot, task.id));
         let Some(node) = task.node else { return };
         self.by_node.remove(&(node, task.id));
         if !task.status.state.is_terminal()

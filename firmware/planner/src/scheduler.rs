@@ -157,6 +157,7 @@ fn create<'a>(
         node,
         cause: request.cause,
         restarts: request.restarts,
+        planned_at: view.state.version(),
     })));
     let name = slot_name(view, &service.spec.name, request.slot);
     if let Some(index) = place {

@@ -24,6 +24,17 @@ impl ClusterState {
             | (ServiceMode::Global, Slot::Node(_)) => {}
             _ => return Err(Rejection::invalid("slot", "the service has no such slot")),
         }
+        let others = self.tasks_in(new.service, new.slot);
+        if let Some(other) = others.filter(|task| task.created > new.planned_at).last()
+            && new.planned_at != Version(0)
+        {
+            return Err(Rejection::Stale {
+                kind: Kind::Task,
+                id: other.id.to_string(),
+                planned: new.planned_at,
+                current: other.created,
+            });
+        }
         if let (Slot::Node(slot), Some(node)) = (new.slot, new.node)
             && slot != node
         {

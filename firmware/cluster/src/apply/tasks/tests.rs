@@ -48,6 +48,20 @@ fn a_task_planned_against_an_older_service_is_refused() {
 }
 
 #[test]
+fn a_plan_agreed_on_late_does_not_fill_a_slot_that_got_another_task_since() {
+    let mut state = founded();
+    let planned_at = state.version();
+    let Command::CreateTask(mut new) = new_task(6, 7, 1, None) else { unreachable!() };
+    new.planned_at = planned_at;
+    apply_one(&mut state, 2_000, Command::CreateTask(new.clone())).unwrap();
+    new.id = task_id(8);
+    let outcome = apply_one(&mut state, 2_000, Command::CreateTask(new.clone()));
+    assert!(matches!(outcome, Err(Rejection::Stale { .. })), "{outcome:?}");
+    new.planned_at = state.version();
+    assert!(apply_one(&mut state, 2_000, Command::CreateTask(new)).is_ok());
+}
+
+#[test]
 fn a_slot_has_to_be_one_of_the_service() {
     let mut state = founded();
     for slot in [0, limits::REPLICAS + 1] {
@@ -66,6 +80,7 @@ fn a_slot_has_to_be_one_of_the_service() {
             node,
             cause: TaskCause::Created,
             restarts: Restarts::default(),
+            planned_at: Version(0),
         }))
     };
     let here = Slot::Node(node_id(2));
