@@ -1,6 +1,6 @@
 //! The keeper: the process that owns the containers of a board.
 //!
-//! One thread, one loop ([`turn`]): wait for something to happen, do all of it, arm the next
+//! One thread, one loop (`turn`): wait for something to happen, do all of it, arm the next
 //! deadline. Nothing in it waits for anybody else, and nothing that a container, a daemon or a
 //! helper does may end it. What it must not lose, it writes to the run directory before it tells.
 //!

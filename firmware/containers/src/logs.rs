@@ -1,8 +1,8 @@
 //! Logs: what containers write, with its time, in a ring of bounded size.
 //!
-//! The keeper writes ([`ring`]), the daemon reads ([`LogReader`]); they share nothing but files.
+//! The keeper writes (`ring`), the daemon reads ([`LogReader`]); they share nothing but files.
 //! A ring is a folder of segments with growing numbers; the oldest is removed when a new one would
-//! be too many. A segment is a sequence of records ([`record`]).
+//! be too many. A segment is a sequence of records (`record`).
 
 mod follow;
 mod lines;
