@@ -1,11 +1,13 @@
 //! Logs of services and tasks, gathered from the boards that run them.
 //!
-//! A board hands out the logs of its own containers (`/bramble/tasks/{id}/log`); whoever answers the
-//! request for a service's log reads from every board that has a part of it and merges the lines:
-//! by their time as far as they are there, as they come when they are followed.
+//! A board hands out the logs of its own containers (`/bramble/log`); whoever answers the request for
+//! a service's log reads from every board that has a part of it, over one connection each, and
+//! merges the lines: by their time as far as they are there, as they come when they are followed.
 
 mod gather;
 mod line;
+mod merge;
+mod relay;
 
 use std::sync::Arc;
 
@@ -129,35 +131,24 @@ fn body(frames: mpsc::Receiver<Bytes>) -> Body {
     Body::from_stream(stream)
 }
 
-/// `GET /bramble/tasks/{id}/log`: the log of a container of this board. Frames as Docker's, each
-/// line behind its time (8 bytes, nanoseconds since 1970, big-endian).
+/// `GET /bramble/log?tasks=…`: the logs of containers of this board, those that it has. Frames as
+/// Docker's, each line behind its task and its time.
 pub(crate) async fn local(
     State(api): State<Arc<Api>>,
-    Path(id): Path<TaskIdText>,
     parameters: Parameters,
 ) -> Result<Response, ApiError> {
-    let log = api.board.log(id.0, query(&parameters)?).await?;
-    let frames = log.map(|line| {
-        let bytes = match line {
-            Ok(line) => line::timed_frame(&line),
+    let tasks = parameter(&parameters, "tasks").unwrap_or_default();
+    let tasks: Result<Vec<TaskId>, _> = tasks.split(',').map(str::parse).collect();
+    let tasks = tasks.map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    let entries = gather::of_this_board(&api, &tasks, query(&parameters)?).await?;
+    let frames = entries.map(|entry| {
+        let bytes = match entry {
+            Ok((task, line)) => line::passed_on(task, &line),
             Err(error) => frame(Channel::Engine, error.to_string().as_bytes()),
         };
         Ok::<_, std::convert::Infallible>(Bytes::from(bytes))
     });
     Ok(Body::from_stream(frames).into_response())
-}
-
-/// A task's id in a path.
-#[derive(Debug, serde::Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct TaskIdText(TaskId);
-
-impl TryFrom<String> for TaskIdText {
-    type Error = bramble_cluster::ParseIdError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map(Self)
-    }
 }
 
 /// Which part of a log a request wants.

@@ -74,7 +74,7 @@ fn local_routes() -> Router<Arc<Api>> {
         .route("/swarm/unlock", post(swarm::unlock))
         .route("/swarm/unlockkey", get(swarm::unlock_key))
         .route("/bramble/board", get(bramble::board))
-        .route("/bramble/tasks/{id}/log", get(logs::local))
+        .route("/bramble/log", get(logs::local))
 }
 
 /// What needs the cluster's state: the leader answers it.

@@ -5,28 +5,53 @@ use std::{
     sync::Arc,
 };
 
-use axum::{
-    body::{Body, Bytes},
-    http::StatusCode,
+use axum::{body::Bytes, http::StatusCode};
+use bramble_cluster::{NodeId, NodeState, TaskId};
+use futures_util::{
+    StreamExt, future,
+    stream::{self, BoxStream},
 };
-use bramble_cluster::{NodeState, TaskId};
-use futures_util::StreamExt;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Source, Style, Subject, WAITING, line::read_timed};
+use super::{Source, Style, Subject, WAITING, merge::by_time, relay};
 use crate::{
     board::{BoardError, LogLine, LogQuery},
     error::ApiError,
-    frames::{Channel, HEADER_BYTES, Header},
     leader,
     router::Api,
 };
 
-/// Bytes of a line from another board at most; a board cuts longer ones.
-const LINE_BYTES: usize = 1 << 20;
+/// Tasks in one request to another board; their ids must fit into its path.
+const BATCH: usize = 500;
 
-/// A line and where it is from.
-type Entry = (Source, LogLine);
+/// A line and whose it is.
+pub(super) type Entry = (TaskId, LogLine);
+
+/// Lines of one or more tasks.
+pub(super) type Entries = BoxStream<'static, Result<Entry, ApiError>>;
+
+/// Tasks whose logs lie on the same board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Batch {
+    node: NodeId,
+    tasks: Vec<TaskId>,
+}
+
+impl Batch {
+    fn of(sources: impl IntoIterator<Item = Source>) -> Vec<Self> {
+        let mut by_node: BTreeMap<NodeId, Vec<TaskId>> = BTreeMap::new();
+        for source in sources {
+            by_node.entry(source.node).or_default().push(source.task);
+        }
+        by_node
+            .into_iter()
+            .flat_map(|(node, tasks)| {
+                let chunks = tasks.chunks(BATCH);
+                chunks.map(|tasks| Self { node, tasks: tasks.to_vec() }).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+}
 
 /// What is there now, the oldest line first.
 pub(super) async fn once(
@@ -36,32 +61,35 @@ pub(super) async fn once(
     query: LogQuery,
     frames: mpsc::Sender<Bytes>,
 ) {
-    let sources = subject.sources(&api.cluster.state());
-    let mut readers = JoinSet::new();
-    let mut heads: Vec<(Option<Entry>, mpsc::Receiver<Entry>)> = Vec::new();
-    for source in sources {
-        let (entries, received) = mpsc::channel(WAITING);
-        readers.spawn(read(Arc::clone(api), source, query, entries));
-        heads.push((None, received));
-    }
-    loop {
-        for (head, received) in &mut heads {
-            if head.is_none() {
-                *head = received.recv().await;
-            }
+    let sources: BTreeMap<TaskId, Source> =
+        subject.sources(&api.cluster.state()).into_iter().map(|it| (it.task, it)).collect();
+    let batches = Batch::of(sources.values().copied());
+    let opened = future::join_all(batches.iter().map(|batch| open(api, batch, query))).await;
+    let mut problems = BTreeSet::new();
+    let mut streams = Vec::new();
+    for stream in opened {
+        match stream {
+            Ok(stream) => streams.push(stream),
+            Err(error) => drop(problems.insert(error.to_string())),
         }
-        heads.retain(|(head, _)| head.is_some());
-        let oldest =
-            heads.iter_mut().min_by_key(|(head, _)| head.as_ref().map(|(_, line)| line.at));
-        let Some((source, line)) = oldest.and_then(|(head, _)| head.take()) else { break };
-        if let Some(frame) = style.write(&source, &line)
+    }
+    let mut merged = std::pin::pin!(by_time(streams));
+    while let Some(entry) = merged.next().await {
+        let frame = match entry {
+            Ok((task, line)) => sources.get(&task).and_then(|source| style.write(source, &line)),
+            Err(error) => {
+                problems.insert(error.to_string());
+                None
+            }
+        };
+        if let Some(frame) = frame
             && frames.send(frame.into()).await.is_err()
         {
             return;
         }
     }
-    let problems = problems(readers).await;
     if !problems.is_empty() {
+        let problems: Vec<_> = problems.into_iter().collect();
         let message = format!(
             "warning: incomplete log stream. some logs could not be retrieved for the following \
              reasons: {}\n",
@@ -72,27 +100,11 @@ pub(super) async fn once(
     }
 }
 
-async fn problems(mut readers: JoinSet<Result<(), ApiError>>) -> Vec<String> {
-    let mut problems = BTreeSet::new();
-    while let Some(ended) = readers.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                problems.insert(error.to_string());
-            }
-            Err(error) => {
-                problems.insert(error.to_string());
-            }
-        }
-    }
-    problems.into_iter().collect()
-}
-
 /// What happened while a log is followed.
 enum News {
     Entry(Entry),
     Changed,
-    ReaderEnded(Source, Result<(), ApiError>),
+    ReaderEnded(Batch, Result<(), ApiError>),
     Over,
 }
 
@@ -108,19 +120,21 @@ pub(super) async fn follow(
     let mut states = api.cluster.states.clone();
     let (entries, mut received) = mpsc::channel::<Entry>(WAITING);
     let mut readers = JoinSet::new();
-    let mut started = Started { known: BTreeSet::new(), seen: BTreeMap::new(), first: Some(query) };
+    let mut progress = Progress::default();
     loop {
         let state = Arc::clone(&states.borrow_and_update());
-        for source in subject.sources(&state) {
-            if let Some(query) = started.begin(source.task, query) {
-                let reading = read(Arc::clone(api), source, query, entries.clone());
-                readers.spawn(async move { (source, reading.await) });
-            }
+        for (batch, query) in progress.begin(subject.sources(&state), query) {
+            let (api, entries) = (Arc::clone(api), entries.clone());
+            readers.spawn(async move {
+                let ended = read(&api, &batch, query, &entries).await;
+                (batch, ended)
+            });
         }
-        started.first = None;
         let may_come = match subject {
             Subject::Service(_) => subject.is_there(&state),
-            Subject::Task(task) => !started.known.contains(&task) && subject.is_there(&state),
+            Subject::Task(task) => {
+                !progress.sources.contains_key(&task) && subject.is_there(&state)
+            }
         };
         loop {
             if readers.is_empty() && received.is_empty() && !may_come {
@@ -128,24 +142,23 @@ pub(super) async fn follow(
             }
             let news = tokio::select! {
                 Some(entry) = received.recv() => News::Entry(entry),
-                Some(Ok((source, ended))) = readers.join_next(), if !readers.is_empty() => {
-                    News::ReaderEnded(source, ended)
+                Some(Ok((batch, ended))) = readers.join_next(), if !readers.is_empty() => {
+                    News::ReaderEnded(batch, ended)
                 }
                 changed = states.changed() => changed.map_or(News::Over, |()| News::Changed),
                 () = frames.closed() => News::Over,
             };
             match news {
-                News::Entry((source, line)) => {
-                    started.seen.insert(source.task, line.at);
-                    if let Some(frame) = style.write(&source, &line)
+                News::Entry((task, line)) => {
+                    progress.seen.insert(task, line.at);
+                    let source = progress.sources.get(&task);
+                    if let Some(frame) = source.and_then(|source| style.write(source, &line))
                         && frames.send(frame.into()).await.is_err()
                     {
                         return;
                     }
                 }
-                News::ReaderEnded(source, Err(_)) => {
-                    started.known.remove(&source.task);
-                }
+                News::ReaderEnded(batch, Err(_)) => progress.lost.extend(batch.tasks),
                 News::ReaderEnded(_, Ok(())) => {}
                 News::Changed => break,
                 News::Over => return,
@@ -155,113 +168,113 @@ pub(super) async fn follow(
 }
 
 /// Which logs are read, and how far.
-struct Started {
-    /// The tasks whose log is read, or was read to its end.
-    known: BTreeSet<TaskId>,
+#[derive(Default)]
+struct Progress {
+    /// The tasks whose log is read, or was.
+    sources: BTreeMap<TaskId, Source>,
+    /// Those of them whose board was lost while they were read.
+    lost: BTreeSet<TaskId>,
     /// The time of the last line of each.
     seen: BTreeMap<TaskId, u64>,
-    /// What was asked for, until the first tasks are known.
-    first: Option<LogQuery>,
+    /// Whether the first tasks were asked for; those get the tail that was asked for.
+    has_begun: bool,
 }
 
-impl Started {
-    /// Which part of a task's log is to be read now; `None` if it is read already.
-    fn begin(&mut self, task: TaskId, query: LogQuery) -> Option<LogQuery> {
-        if !self.known.insert(task) {
-            return None;
-        }
-        if let Some(seen) = self.seen.get(&task) {
-            return Some(LogQuery { tail: None, since: Some(seen.saturating_add(1)), ..query });
-        }
-        // What started after the question is shown from its beginning.
-        Some(self.first.unwrap_or(LogQuery { tail: None, ..query }))
-    }
-}
-
-/// Reads one task's log. That there is none (any more) is no error.
-async fn read(
-    api: Arc<Api>,
-    source: Source,
-    query: LogQuery,
-    entries: mpsc::Sender<Entry>,
-) -> Result<(), ApiError> {
-    if source.node == api.cluster.node {
-        let mut log = match api.board.log(source.task, query).await {
-            Err(BoardError::NotFound(_)) => return Ok(()),
-            other => other?,
-        };
-        while let Some(line) = log.next().await {
-            if entries.send((source, line?)).await.is_err() {
-                return Ok(());
+impl Progress {
+    /// What is to be read now: new tasks together, lost ones each from where it was.
+    fn begin(&mut self, now: Vec<Source>, query: LogQuery) -> Vec<(Batch, LogQuery)> {
+        let mut fresh = Vec::new();
+        let mut reads = Vec::new();
+        for source in now {
+            if self.sources.insert(source.task, source).is_none() {
+                fresh.push(source);
+            } else if self.lost.remove(&source.task) {
+                let seen = self.seen.get(&source.task);
+                let since = seen.map_or(query.since, |seen| Some(seen.saturating_add(1)));
+                let batch = Batch { node: source.node, tasks: vec![source.task] };
+                reads.push((batch, LogQuery { tail: None, since, ..query }));
             }
         }
-        return Ok(());
-    }
-    let state = api.cluster.state();
-    let node = state.node(source.node);
-    if node.is_none_or(|node| node.status.state == NodeState::Down) {
-        let hostname = node.map(|node| node.description.hostname.clone());
-        let name = hostname.unwrap_or_else(|| source.node.to_string());
-        return Err(ApiError::Unavailable(format!("node {name} is not available")));
-    }
-    let response = leader::fetch(&api, source.node, uri(&source, query)?).await?;
-    match response.status() {
-        StatusCode::OK => relay(source, response.into_body(), &entries).await,
-        StatusCode::NOT_FOUND => Ok(()),
-        status => Err(ApiError::Unavailable(format!("node {} answered {status}", source.node))),
+        // What starts after the question is shown from its beginning.
+        let tail = query.tail.filter(|_| !self.has_begun);
+        self.has_begun = true;
+        let fresh = Batch::of(fresh).into_iter();
+        reads.extend(fresh.map(|batch| (batch, LogQuery { tail, ..query })));
+        reads
     }
 }
 
-fn uri(source: &Source, query: LogQuery) -> Result<axum::http::Uri, ApiError> {
-    let mut path = format!("/bramble/tasks/{}/log?", source.task);
+/// Passes on what a board says until it has no more to say.
+async fn read(
+    api: &Arc<Api>,
+    batch: &Batch,
+    query: LogQuery,
+    entries: &mpsc::Sender<Entry>,
+) -> Result<(), ApiError> {
+    let mut log = open(api, batch, query).await?;
+    while let Some(entry) = log.next().await {
+        if entries.send(entry?).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Opens the logs of tasks, wherever they are.
+async fn open(api: &Arc<Api>, batch: &Batch, query: LogQuery) -> Result<Entries, ApiError> {
+    if batch.node == api.cluster.node {
+        return of_this_board(api, &batch.tasks, query).await;
+    }
+    let state = api.cluster.state();
+    let node = state.node(batch.node);
+    if node.is_none_or(|node| node.status.state == NodeState::Down) {
+        let hostname = node.map(|node| node.description.hostname.clone());
+        let name = hostname.unwrap_or_else(|| batch.node.to_string());
+        return Err(ApiError::Unavailable(format!("node {name} is not available")));
+    }
+    let response = leader::fetch(api, batch.node, uri(batch, query)?).await?;
+    match response.status() {
+        StatusCode::OK => Ok(relay::entries(response.into_body())),
+        status => Err(ApiError::Unavailable(format!("node {} answered {status}", batch.node))),
+    }
+}
+
+/// The logs of tasks of this board. That it has none of a task (any more) is no error.
+pub(super) async fn of_this_board(
+    api: &Api,
+    tasks: &[TaskId],
+    query: LogQuery,
+) -> Result<Entries, ApiError> {
+    let mut streams: Vec<Entries> = Vec::new();
+    for task in tasks.iter().copied() {
+        let log = match api.board.log(task, query).await {
+            Err(BoardError::NotFound(_)) => continue,
+            log => log?,
+        };
+        let entries = log.map(move |line| line.map(|line| (task, line)).map_err(ApiError::from));
+        streams.push(entries.boxed());
+    }
+    Ok(if query.is_followed {
+        stream::select_all(streams).boxed()
+    } else {
+        by_time(streams).boxed()
+    })
+}
+
+fn uri(batch: &Batch, query: LogQuery) -> Result<axum::http::Uri, ApiError> {
+    let tasks: Vec<String> = batch.tasks.iter().map(ToString::to_string).collect();
+    let mut path = format!("/bramble/log?tasks={}", tasks.join(","));
     if query.is_followed {
-        path.push_str("follow=1&");
+        path.push_str("&follow=1");
     }
     if let Some(tail) = query.tail {
-        path.push_str(&format!("tail={tail}&"));
+        path.push_str(&format!("&tail={tail}"));
     }
     for (name, instant) in [("since", query.since), ("until", query.until)] {
         if let Some(at) = instant {
             let (seconds, rest) = (at / 1_000_000_000, at % 1_000_000_000);
-            path.push_str(&format!("{name}={seconds}.{rest:09}&"));
+            path.push_str(&format!("&{name}={seconds}.{rest:09}"));
         }
     }
-    path.trim_end_matches(['?', '&'])
-        .parse()
-        .map_err(|_| ApiError::Internal(format!("no such path: {path}")))
-}
-
-/// Passes another board's frames on as entries.
-async fn relay(source: Source, body: Body, entries: &mpsc::Sender<Entry>) -> Result<(), ApiError> {
-    let broken = |reason: String| {
-        ApiError::Unavailable(format!("the log of task {} broke off: {reason}", source.task))
-    };
-    let mut pieces = body.into_data_stream();
-    let mut buffer: Vec<u8> = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        buffer.extend_from_slice(&piece.map_err(|error| broken(error.to_string()))?);
-        let mut used = 0;
-        while let Some(head) = buffer[used..].first_chunk::<HEADER_BYTES>() {
-            let header = Header::parse(*head).ok_or_else(|| broken("it is not one".to_owned()))?;
-            let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-            if length > LINE_BYTES {
-                return Err(broken(format!("a line of {length} bytes")));
-            }
-            let Some(content) = buffer.get(used + HEADER_BYTES..used + HEADER_BYTES + length)
-            else {
-                break;
-            };
-            if header.channel == Channel::Engine {
-                return Err(broken(String::from_utf8_lossy(content).into_owned()));
-            }
-            let line = read_timed(header.channel, content)
-                .ok_or_else(|| broken("a line without its time".to_owned()))?;
-            if entries.send((source, line)).await.is_err() {
-                return Ok(());
-            }
-            used += HEADER_BYTES + length;
-        }
-        buffer.drain(..used);
-    }
-    Ok(())
+    path.parse().map_err(|_| ApiError::Internal(format!("no such path: {path}")))
 }

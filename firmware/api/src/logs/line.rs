@@ -1,5 +1,7 @@
 //! Lines of logs on the wire: as Docker's clients read them, and as boards pass them on.
 
+use bramble_cluster::TaskId;
+
 use super::Source;
 use crate::{
     board::LogLine,
@@ -8,7 +10,9 @@ use crate::{
     router::{Parameters, flag},
 };
 
-/// Bytes of the time before a line, between boards.
+/// Bytes of the task's id before a line, between boards.
+const TASK_BYTES: usize = 16;
+/// Bytes of the time behind it.
 const TIME_BYTES: usize = 8;
 
 /// How a client wants its lines.
@@ -82,21 +86,23 @@ fn fixed(at: u64) -> String {
     format!("{instant:.9}")
 }
 
-/// A line with its time, as boards pass it on.
-pub(super) fn timed_frame(line: &LogLine) -> Vec<u8> {
+/// A line as boards pass it on: behind its task and its time, both big-endian.
+pub(super) fn passed_on(task: TaskId, line: &LogLine) -> Vec<u8> {
     let channel = if line.is_error { Channel::Stderr } else { Channel::Stdout };
-    let content = [&line.at.to_be_bytes(), line.text.as_slice()].concat();
-    frame(channel, &content)
+    let (task, at) = (task.bits().to_be_bytes(), line.at.to_be_bytes());
+    frame(channel, &[task.as_slice(), at.as_slice(), line.text.as_slice()].concat())
 }
 
 /// Reads it back; `None` if it is none.
-pub(super) fn read_timed(channel: Channel, content: &[u8]) -> Option<LogLine> {
-    let (at, text) = content.split_first_chunk::<TIME_BYTES>()?;
-    Some(LogLine {
+pub(super) fn received(channel: Channel, content: &[u8]) -> Option<(TaskId, LogLine)> {
+    let (task, rest) = content.split_first_chunk::<TASK_BYTES>()?;
+    let (at, text) = rest.split_first_chunk::<TIME_BYTES>()?;
+    let line = LogLine {
         at: u64::from_be_bytes(*at),
         is_error: channel == Channel::Stderr,
         text: text.to_vec(),
-    })
+    };
+    Some((TaskId::from_random(u128::from_be_bytes(*task)), line))
 }
 
 /// Nanoseconds since 1970, from `1767225600.5` or RFC 3339.
@@ -116,7 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use axum::extract::Query;
-    use bramble_cluster::{NodeId, ServiceId, TaskId};
+    use bramble_cluster::{NodeId, ServiceId};
 
     use super::*;
 
@@ -155,9 +161,10 @@ mod tests {
     #[test]
     fn boards_pass_lines_on_whole() {
         let line = LogLine { at: 5, is_error: false, text: vec![0xff, b'\n'] };
-        let frame = timed_frame(&line);
-        assert_eq!(read_timed(Channel::Stdout, &frame[8..]), Some(line));
-        assert_eq!(read_timed(Channel::Stdout, &[1, 2]), None);
+        let task = TaskId::from_random(7);
+        let frame = passed_on(task, &line);
+        assert_eq!(received(Channel::Stdout, &frame[8..]), Some((task, line)));
+        assert_eq!(received(Channel::Stdout, &[1; 23]), None);
     }
 
     #[test]

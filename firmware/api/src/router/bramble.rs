@@ -18,7 +18,7 @@ use bramble_cluster::{ClusterState, Digest, Entry, NodeId, Role, Timestamp, Vita
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::{Api, Parameters, flag, parameter};
+use super::{Api, Parameters, flag, parameter, swarm::FAREWELL};
 use crate::{
     endpoints::{
         nodes as node_endpoints, services as service_endpoints, swarm as swarm_endpoints,
@@ -41,9 +41,6 @@ use crate::{
 const LIVE_EVERY: Duration = Duration::from_millis(100);
 /// For so long nothing needs to happen before the live stream repeats itself, so that ages grow.
 const LIVE_AT_LEAST: Duration = Duration::from_secs(1);
-
-/// How long a board that leaves has to read the answer.
-const FAREWELL: Duration = Duration::from_millis(200);
 
 /// `GET /bramble/board`: this board and the cluster as it sees it, whoever leads.
 pub(super) async fn board(State(api): State<Arc<Api>>) -> Json<Value> {

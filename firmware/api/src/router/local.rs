@@ -221,7 +221,7 @@ pub(super) async fn load_images(
     let progress = messages.clone();
     tokio::spawn(async move {
         while let Some(status) = telling.recv().await {
-            if !is_quiet && progress.send(json!({"status": status})).await.is_err() {
+            if !is_quiet && progress.send(working(&status)).await.is_err() {
                 return;
             }
         }
@@ -267,6 +267,11 @@ pub(super) async fn load_images(
 fn stream_of(messages: Vec<Value>) -> Response {
     let lines: String = messages.iter().map(|message| message.to_string() + "\n").collect();
     ([(header::CONTENT_TYPE, "application/json")], lines).into_response()
+}
+
+/// A line that Docker's client overwrites with the next one of its id.
+fn working(status: &str) -> Value {
+    json!({"id": "archive", "status": status, "progressDetail": {}})
 }
 
 fn failure(message: &str) -> Value {

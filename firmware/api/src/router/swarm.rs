@@ -1,6 +1,6 @@
 //! `/swarm`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -18,6 +18,9 @@ use crate::{
     error::ApiError,
     leader,
 };
+
+/// How long whoever leaves has to read the answer.
+pub(super) const FAREWELL: Duration = Duration::from_millis(200);
 
 pub(super) async fn inspect(State(api): State<Arc<Api>>) -> Result<Json<Value>, ApiError> {
     swarm::inspect(&api.cluster.state(), &api.cluster.tokens).map(Json)
@@ -73,7 +76,13 @@ pub(super) async fn leave(
             return Err(refusal(status, &answer));
         }
     }
-    api.board.leave().await?;
+    // The board starts afresh when it has left, and with it this very connection: answer first.
+    tokio::spawn(async move {
+        tokio::time::sleep(FAREWELL).await;
+        if let Err(error) = api.board.leave().await {
+            tracing::error!(%error, "the cluster let this board go, but it could not clean up");
+        }
+    });
     Ok(StatusCode::OK)
 }
 
