@@ -16,10 +16,13 @@ use tokio::runtime::Handle;
 
 use crate::board::{Boards, creation, missing, node};
 
+/// A board's consensus, and where to run what is asked of it.
+type Door = (Consensus, Handle);
+
 /// What writers need of the boards, which come and go under them.
 #[derive(Clone)]
 struct Office {
-    doors: Arc<Mutex<Vec<Option<(Consensus, Handle)>>>>,
+    doors: Arc<Mutex<Vec<Option<Door>>>>,
     acknowledged: Arc<Mutex<BTreeSet<usize>>>,
     is_over: Arc<AtomicBool>,
 }

@@ -38,12 +38,12 @@ impl Fabric {
 
     /// Pulls a board's cable: nothing passes, and nothing says so.
     pub fn cut(&self, node: NodeId) {
-        self.cut.send_modify(|cut| drop(cut.insert(node)));
+        self.cut.send_if_modified(|cut| cut.insert(node));
     }
 
     /// Plugs the cable in again.
     pub fn heal(&self, node: NodeId) {
-        self.cut.send_modify(|cut| drop(cut.remove(&node)));
+        self.cut.send_if_modified(|cut| cut.remove(&node));
     }
 
     /// How a board reaches the others.

@@ -30,8 +30,8 @@ use crate::{
     seat::Seat,
 };
 
-/// Conversations with other managers that may be under way at once: a few from each.
-const CONVERSATIONS: usize = 64;
+/// Conversations that may be under way at once: a few from each node, since workers propose too.
+const CONVERSATIONS: usize = 1_024;
 
 /// Sessions of this board's own agent that wait to be served. It opens one at a time.
 const OWN_SESSIONS: usize = 4;
