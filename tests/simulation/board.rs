@@ -99,6 +99,17 @@ pub(super) enum Effect {
     Removed,
 }
 
+/// What a round of the agent came to.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// For the leader.
+    pub(super) reports: Vec<TaskReport>,
+    /// What ends when.
+    pub(super) effects: Vec<(u64, TaskId, Effect)>,
+    /// When to look again.
+    pub(super) wake_at: Option<u64>,
+}
+
 impl Board {
     pub(super) fn clock(&self, now: u64) -> Timestamp {
         Timestamp::from_millis(now + self.skew)
@@ -153,14 +164,8 @@ impl Board {
         }
     }
 
-    /// One round of the agent: look, plan, do. Answers what goes to the leader, what ends when, and
-    /// when to look again.
-    pub(super) fn round(
-        &mut self,
-        now: u64,
-        random: &mut Random,
-        tempers: Tempers<'_>,
-    ) -> (Vec<TaskReport>, Vec<(u64, TaskId, Effect)>, Option<u64>) {
+    /// One round of the agent: look, plan, do.
+    pub(super) fn round(&mut self, now: u64, random: &mut Random, tempers: Tempers<'_>) -> Round {
         let clock = self.clock(now);
         let skew = Duration::from_millis(self.skew);
         self.agent.observed.confirmed_at =
@@ -176,7 +181,8 @@ impl Board {
             task.reported = Some(Reported { state, at: clock, is_acknowledged: false });
         }
         let wake_at = plan.wake_at.map(|at| at.as_millis() - self.skew);
-        (plan.reports, effects, if plan.actions.is_empty() { wake_at } else { Some(now + 1) })
+        let wake_at = if plan.actions.is_empty() { wake_at } else { Some(now + 1) };
+        Round { reports: plan.reports, effects, wake_at }
     }
 
     fn act(

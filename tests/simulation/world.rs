@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bramble_cluster::{Assignment, ClusterState, NodeId, Resources, ServiceId, TaskId, TaskReport};
 
 use super::{
-    board::{Agent, Board, Effect, Place, Process},
+    board::{Agent, Board, Effect, Place, Process, Round},
     consensus::Consensus,
     invariants::{Judges, Verdict},
     operator::Operator,
@@ -201,7 +201,7 @@ impl World {
         self.boards[place].agent.confirmed_at = self.confirmed_at(place);
         let board = &mut self.boards[place];
         let tempers = Tempers { tempers: &self.tempers, is_healing: self.is_healing };
-        let (reports, effects, wake_at) = board.round(self.now, &mut self.random, tempers);
+        let Round { reports, effects, wake_at } = board.round(self.now, &mut self.random, tempers);
         let (power_life, daemon_life) = (board.power_life, board.daemon_life);
         for (at, task, effect) in effects {
             self.schedule(at, Event::Effect { place, power_life, daemon_life, task, effect });
