@@ -154,7 +154,13 @@ async fn belong(daemon: &Daemon, parts: &Parts) -> Result<End> {
         .context("the agent cannot start")?;
     parts.agent.set(agent.clone());
     tokio::select! {
-        error = agent.failed() => Err(anyhow!(error).context("the agent has ended")),
+        error = agent.failed() => {
+            if has_left(&daemon.data_dir) {
+                // Leaving the cluster ended it, and asks for a restart when all is forgotten.
+                std::future::pending::<()>().await;
+            }
+            Err(anyhow!(error).context("the agent has ended"))
+        }
         lost = membership.wait_for(|membership| {
             membership.member().is_none_or(|member| member.cluster != cluster)
         }) => {
@@ -255,7 +261,7 @@ fn peering_config(
     let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
     let interfaces = match config.board.interfaces.as_slice() {
         [] => Interfaces::Physical,
-        names => Interfaces::Named(names.iter().cloned().collect()),
+        names => Interfaces::Named(names.to_vec()),
     };
     Ok(PeeringConfig {
         directory: daemon.data_dir.join("peering"),

@@ -62,7 +62,7 @@ pub(super) async fn leave(
     parameters: Parameters,
 ) -> Result<StatusCode, ApiError> {
     if !api.board.is_member() {
-        let message = "this node is not part of a swarm: it looks for its cluster by itself";
+        let message = "this node is not part of a swarm";
         return Err(ApiError::Unavailable(message.to_owned()));
     }
     let is_forced = flag(&parameters, "force");

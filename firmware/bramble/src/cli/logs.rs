@@ -6,12 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bramble_api::frames::{Channel, HEADER_BYTES, Header};
+use bramble_api::{
+    frames::{Channel, HEADER_BYTES, Header},
+    types,
+};
 use bytes::{Buf, BytesMut};
 use clap::Args;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
-use serde_json::Value;
 
 use super::{
     client::{Client, Query, Refused, escape, no_body},
@@ -161,7 +163,7 @@ fn next_frame(buffer: &mut BytesMut) -> Result<Option<(Channel, BytesMut)>> {
 struct Printer<'a> {
     options: &'a LogOptions,
     names: Names,
-    /// What to call each task.
+    /// The tasks' names, by their ids.
     tasks: BTreeMap<String, String>,
     client: &'a Client,
 }
@@ -200,30 +202,37 @@ impl Printer<'_> {
             found.unwrap_or_default().to_owned()
         };
         let task = value("com.docker.swarm.task.id");
-        let label = self.label(&task, &value("com.docker.swarm.node.id")).await;
+        let service = value("com.docker.swarm.service.id");
+        let label = self.label(&service, &task, &value("com.docker.swarm.node.id")).await;
         let mut line = time.map(|time| [time, b" ".to_vec()].concat()).unwrap_or_default();
         line.extend_from_slice(format!("{label}    | ").as_bytes());
         line.extend_from_slice(text);
         line
     }
 
-    async fn label(&mut self, task: &str, node: &str) -> String {
-        if let Some(label) = self.tasks.get(task) {
-            return label.clone();
+    async fn label(&mut self, service: &str, task: &str, node: &str) -> String {
+        if !self.tasks.contains_key(task) {
+            self.learn(service).await;
         }
-        let path = format!("/tasks/{}", escape(task));
-        let known: Result<Value> = self.client.get(&path, &Query::new()).await;
-        let known = known.ok().and_then(|task| serde_json::from_value(task).ok());
-        let name = known.map_or_else(String::new, |task| self.names.task(&task));
+        let name = self.tasks.get(task).map_or("", String::as_str);
         let id = if self.options.no_trunc { task } else { short_id(task) };
         let node = self.names.node(node);
-        let label = if self.options.no_task_ids && !name.is_empty() {
+        if self.options.no_task_ids && !name.is_empty() {
             format!("{name}@{node}")
         } else {
             format!("{name}.{id}@{node}")
-        };
-        self.tasks.insert(task.to_owned(), label.clone());
-        label
+        }
+    }
+
+    /// Asks for the names of all tasks of a service; what is unknown then stays without a name.
+    async fn learn(&mut self, service: &str) {
+        let query = Query::new().with_filters(&[format!("service={service}")]);
+        let Ok(query) = query else { return };
+        let tasks: Result<Vec<types::task::Task>> = self.client.get("/tasks", &query).await;
+        for task in tasks.unwrap_or_default() {
+            let name = self.names.task(&task);
+            self.tasks.insert(task.id, name);
+        }
     }
 }
 
