@@ -14,9 +14,8 @@ use crate::{
 };
 
 /// What a board answers that belongs to no cluster yet.
-pub(crate) const SEEKING: &str = "this board is not a part of a cluster yet: it looks for one by itself; boards whose \
-     bramble.toml carries the same cluster key find each other, `bramble cluster info` shows how \
-     far it is";
+pub(crate) const SEEKING: &str = "this board is not a part of a cluster: unless it left one, it looks for one by itself; boards \
+     whose bramble.toml carries the same cluster key find each other";
 
 /// Which join tokens are replaced.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
