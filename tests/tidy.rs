@@ -91,7 +91,8 @@ fn crates_with_a_home_are_named_nowhere_else() {
     for_each_source(&root().join("firmware"), &mut |path, text| {
         for (name, home, reason) in CONFINED {
             let is_home = relative(path).starts_with(home);
-            let is_test = relative(path).ends_with("/tests.rs") || relative(path).contains("/tests/");
+            let is_test =
+                relative(path).ends_with("/tests.rs") || relative(path).contains("/tests/");
             let is_named = !is_test && code_lines(text).any(|line| line.contains(name));
             assert!(is_home || !is_named, "{}: {name} belongs in {home}: {reason}", relative(path));
         }

@@ -73,7 +73,8 @@ impl Seeker {
         loop {
             let found = neighbours.borrow_and_update().clone();
             let led = leadership.borrow_and_update().leader.is_some();
-            leaderless_since = if led { None } else { leaderless_since.or(Some(Instant::now())) };
+            leaderless_since =
+                if led { None } else { leaderless_since.or_else(|| Some(Instant::now())) };
             let standing = self.standing(leaderless_since);
             let considered = self.consider(&found, began);
             let me = self.peering.node_id();

@@ -1,5 +1,7 @@
 //! The segment on a real kernel. Needs root, as it makes network namespaces.
 
+#![expect(clippy::tests_outside_test_module, reason = "this file is nothing but tests")]
+
 use std::{net::Ipv4Addr, process::Command};
 
 use bramble_network::Segment;

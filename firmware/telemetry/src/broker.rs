@@ -6,7 +6,10 @@ use rumqttc::{
     AsyncClient, Event as MqttEvent, EventLoop, Incoming, LastWill, MqttOptions, QoS,
     TlsConfiguration, Transport,
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, pem::PemObject}};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use crate::outbox::Message;
 
@@ -203,7 +206,16 @@ mod tests {
 
     #[test]
     fn bad_urls_are_refused() {
-        for url in ["", "home", "http://home", "mqtt://", "mqtt://:1", "mqtt://h:0", "mqtt://h:x", "mqtt://u@h"] {
+        for url in [
+            "",
+            "home",
+            "http://home",
+            "mqtt://",
+            "mqtt://:1",
+            "mqtt://h:0",
+            "mqtt://h:x",
+            "mqtt://u@h",
+        ] {
             assert!(parse_url(url).is_err(), "{url}");
         }
     }

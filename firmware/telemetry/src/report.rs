@@ -44,7 +44,8 @@ pub fn board_state(report: &BoardReport) -> Value {
 
 /// The payload of `bramble/cluster/<id>/state`.
 pub fn cluster_state(state: &ClusterState, leader: &str) -> Value {
-    let count = |holds: &dyn Fn(&Node) -> bool| state.nodes().values().filter(|node| holds(node)).count();
+    let count =
+        |holds: &dyn Fn(&Node) -> bool| state.nodes().values().filter(|node| holds(node)).count();
     json!({
         "leader": leader,
         "boards": state.nodes().len(),

@@ -10,8 +10,12 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    Event, broker::{Broker, BrokerConfig, BrokerConfigError, Signal}, events::board_name,
-    events_between, outbox::{Message, Outbox}, report::{self, BoardReport},
+    Event,
+    broker::{Broker, BrokerConfig, BrokerConfigError, Signal},
+    events::board_name,
+    events_between,
+    outbox::{Message, Outbox},
+    report::{self, BoardReport},
 };
 
 /// How often a board says how it is.
@@ -130,7 +134,8 @@ impl Reporter {
             None => vec![Event::LeaderChanged { board: name.clone() }],
         };
         for event in events {
-            self.outbox.put_event(format!("{root}/event"), event.payload().to_string().into_bytes());
+            self.outbox
+                .put_event(format!("{root}/event"), event.payload().to_string().into_bytes());
         }
         let summary = report::cluster_state(&state, &name).to_string();
         self.outbox.put_state(format!("{root}/state"), summary.into_bytes());
