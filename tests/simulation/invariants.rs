@@ -67,6 +67,8 @@ pub(super) struct Committed {
     pub(super) leaving: BTreeSet<NodeId>,
     /// The version that it was planned against, if it was planned.
     pub(super) planned_at: Option<Version>,
+    /// Whether none of it was rejected.
+    pub(super) is_whole: bool,
 }
 
 /// A task that an entry has created or changed, and what was true of it before.

@@ -266,7 +266,8 @@ impl World {
             Origin::Plan { planned_at, .. } => Some(*planned_at),
             _ => None,
         };
-        let known = Committed { leaving: leaving.collect(), planned_at };
+        let is_whole = outcomes.iter().all(Result::is_ok);
+        let known = Committed { leaving: leaving.collect(), planned_at, is_whole };
         let state = &self.boards[leader].replica.as_ref().expect("it was there").state;
         self.judges.committed(state, &known)?;
         self.after_commit(term, ticket, proposal);

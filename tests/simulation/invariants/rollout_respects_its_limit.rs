@@ -5,7 +5,8 @@
 //! - until a task of the slot that should run runs or has ended, or the slot is scaled away, or its
 //!   board is not there (each slot of a global service belongs to a board).
 //!
-//! A plan that was under way when a person asked for another roll-out counts for none of the two.
+//! A plan that was under way when a person asked for another roll-out, or changed a board that the
+//! plan judged, counts for nothing.
 //! Tasks that stop for other reasons (scaling, draining, leaving, changed labels) do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,7 @@ impl Rollouts {
                     .filter(|change| {
                         change.task.node.is_none_or(|node| !entry.leaving.contains(&node))
                     })
+                    .filter(|_| entry.is_whole)
                     .filter(|_| entry.planned_at.is_none_or(|at| at >= service.spec_version))
                     .map(|change| change.task.slot)
                     .filter(|slot| !is_settled(state, service, *slot)),
