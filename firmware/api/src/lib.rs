@@ -8,7 +8,7 @@
 //! - **board**: what the API runs on ([`Board`]): its images, containers and logs. What is about
 //!   these is answered by the board that was asked.
 //! - **cluster**: what all boards share ([`Cluster`]). What is about it is answered by the leader,
-//!   whichever board was asked; the board passes the request on ([`leader`]).
+//!   whichever board was asked; the board passes the request on (`leader`).
 //! - **types**: Docker's JSON and its translation from and to the cluster's nouns; nowhere else do
 //!   the two vocabularies meet.
 //! - **endpoint**: what a request means, as a function of the state; a **route** runs it.
