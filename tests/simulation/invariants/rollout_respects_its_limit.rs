@@ -2,8 +2,9 @@
 //! transition. A slot is in transition
 //! - from when a roll-out asks its running task to stop and nothing else runs in it, or from when it
 //!   creates a new task beside a running one,
-//! - until a task of the slot that should run runs or has ended, or the slot is scaled away, or its
-//!   board is not there (each slot of a global service belongs to a board).
+//! - until the new task runs or has ended, or is given up so that the old one goes on alone, or the
+//!   slot is filled anew because a board was lost, or it is scaled away, or its board is not there
+//!   (each slot of a global service belongs to one).
 //!
 //! A plan that was under way when a person asked for another roll-out, or changed a board that the
 //! plan judged, counts for nothing.
@@ -96,11 +97,14 @@ fn is_settled(state: &ClusterState, service: &Service, slot: Slot) -> bool {
     if !state.tasks_of(service.id).any(|task| is_kept(task)) {
         return true;
     }
-    let mut slots = claims(state, service, slot);
-    slots.any(|task| {
+    let claims: Vec<&Task> = claims(state, service, slot).collect();
+    let is_at_rest = |task: &&Task| task.status.state >= TaskState::Running;
+    let has_moved_on = |task: &&Task| {
         let is_new = task.spec_version == service.spec_version;
-        (is_new && task.status.state >= TaskState::Running) || !is_served(state, task)
-    })
+        (is_new && (is_at_rest(task) || task.cause == TaskCause::Moved)) || !is_served(state, task)
+    };
+    let is_given_up = !claims.is_empty() && claims.iter().all(|task| is_at_rest(&task));
+    is_given_up || claims.iter().any(|task| has_moved_on(&task))
 }
 
 /// Whether a roll-out puts the slot of this change into transition.
