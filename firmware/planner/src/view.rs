@@ -99,8 +99,9 @@ impl<'a> View<'a> {
     /// What must not run twice waits for more than the verdict of this plan:
     /// - until the log says that the board is down. From then on [`crate::assignment()`] tells it of no
     ///   such task until it is ready again, so that none starts there that this plan replaces;
-    /// - if it was the former leader's, until [`DOWN_AFTER`] has passed since the election. A board
-    ///   without the quorum needs that long to stop, and the former leader's is suspected sooner.
+    /// - until [`DOWN_AFTER`] has passed since the election. A board without the quorum needs that long
+    ///   to stop, and until the election another leader may have confirmed it, even one that said
+    ///   before that it is down.
     pub(crate) fn is_lost(&self, task: &Task, draft: &mut Draft<'_>) -> bool {
         let Some(node) = task.node else { return false };
         let Some(board) = self.board(node) else { return true };
@@ -111,9 +112,7 @@ impl<'a> View<'a> {
             return true;
         }
         let is_agreed = board.node.status.state == NodeState::Down;
-        let has_stopped = self.heard.former_leader != Some(node)
-            || draft.is_due(self.heard.leading_since + DOWN_AFTER);
-        is_agreed && has_stopped
+        is_agreed && draft.is_due(self.heard.leading_since + DOWN_AFTER)
     }
 }
 

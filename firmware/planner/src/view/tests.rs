@@ -83,6 +83,27 @@ fn the_former_leaders_board_has_the_rest_of_its_time_to_stop_what_must_not_run_t
 }
 
 #[test]
+fn a_new_leader_does_not_trust_the_last_ones_word_that_a_board_has_stopped() {
+    let mut world = World::new(3);
+    let service = world.create(bound("web", 3));
+    world.live();
+    world.lose(3);
+    world.step();
+    assert_eq!(world.state.node(id(3)).unwrap().status.state, NodeState::Down);
+    world.heard.leader = id(2);
+    world.heard.former_leader = Some(id(1));
+    world.heard.leading_since = world.now;
+    world.hear(1);
+    world.hear(2);
+    world.heard.contacts.remove(&id(3));
+    world.settle();
+    assert_eq!(places(&world, service), [1, 2, 3], "the last leader may have just heard it again");
+    world.pass(DOWN_AFTER);
+    world.settle();
+    assert!(!places(&world, service).contains(&3));
+}
+
+#[test]
 fn a_board_that_is_down_is_not_told_to_start_what_must_not_run_twice() {
     for (on_partition, told) in [(OnPartition::Stop, 1), (OnPartition::Keep, 2)] {
         let mut world = World::new(1);
