@@ -107,3 +107,31 @@ fn a_bad_configuration_is_named_and_the_daemon_does_not_start() {
         assert!(said.contains("bramble.toml"), "the file is named: {said}");
     }
 }
+
+#[test]
+fn a_copied_card_is_reported_and_harms_nobody() {
+    let lab = Lab::with_whoami(3);
+    lab.docker(
+        1,
+        &["service", "create", "--quiet", "--name", "web", "--network", "host", "whoami"],
+    );
+    lab.kill(3);
+    let identity = |board: u8| lab.folder().join(board.to_string()).join("data/peering");
+    for entry in fs::read_dir(identity(2)).expect("board 2 has an identity").flatten() {
+        fs::copy(entry.path(), identity(3).join(entry.file_name())).expect("the card is copied");
+    }
+    lab.start(3);
+    lab.wait("the copy is reported", || {
+        [2, 3].iter().any(|board| {
+            let log = fs::read_to_string(lab.folder().join(board.to_string()).join("log"));
+            log.unwrap_or_default().contains("has the same identity as this one")
+        })
+    });
+    lab.kill(3);
+    lab.wait("the cluster goes on without the copy", || {
+        let nodes = lab.docker(1, &["node", "ls", "--format", "{{.Hostname}} {{.Status}}"]);
+        nodes.contains("board1 Ready") && nodes.contains("board2 Ready")
+    });
+    lab.docker(1, &["service", "scale", "--detach", "web=2"]);
+    lab.wait("services run", || lab.running(1, "web").len() == 2);
+}
