@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bramble_api::types::swarm::Swarm;
 use clap::{Subcommand, ValueEnum};
 use http_body_util::BodyExt;
@@ -23,6 +23,8 @@ pub(crate) enum Cluster {
         #[command(flatten)]
         format: InspectFormat,
     },
+    /// Draw a new cluster key and print it: the same key on every board makes them one cluster
+    Key,
     /// Show what happens as it happens, one line of JSON each time
     Watch,
     /// Show the cluster as `docker swarm` knows it
@@ -68,6 +70,7 @@ impl Cluster {
     pub(super) async fn run(self, client: &Client) -> Result<()> {
         match self {
             Self::Info { format } => info(client, &format).await,
+            Self::Key => draw_key(),
             Self::Watch => watch(client).await,
             Self::Inspect { format } => {
                 let swarm: Value = client.get("/swarm", &Query::new()).await?;
@@ -91,6 +94,13 @@ impl Cluster {
             }
         }
     }
+}
+
+/// 32 random bytes as `bramble.toml` takes them.
+fn draw_key() -> Result<()> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| anyhow!("cannot draw a cluster key: {error}"))?;
+    print(&format!("{}\n", hex::encode(key)))
 }
 
 async fn update(client: &Client, swarm: &Swarm, query: Query) -> Result<()> {
