@@ -65,8 +65,13 @@ pub(super) fn advance<'a>(
     }
     // What does not run goes first.
     placed.sort_by_key(|(_, task)| task.status.state == TaskState::Running);
-    for (tasks, _) in placed.into_iter().take(free) {
-        begin(view, service, config, tasks, draft);
+    for (index, (tasks, newest)) in placed.into_iter().enumerate() {
+        if index < free {
+            begin(view, service, config, tasks, draft);
+        } else if newest.node.is_none() {
+            // It waits beside a running task to become what nobody wants any more.
+            draft.withdraw(newest);
+        }
     }
 }
 
@@ -145,7 +150,8 @@ fn look_at<'t, 'a>(
         progress.busy += 1;
     } else if is_dirty(view, service, newest) {
         progress.dirty.push((tasks, newest));
-    } else if is_of_roll_out(newest) && newest.status.state < TaskState::Running {
+    } else if newest.cause == TaskCause::Updated && newest.status.state < TaskState::Running {
+        // Whichever roll-out made it: it may be of one that was taken back and is wanted again.
         progress.busy += 1;
     } else if is_of_roll_out(newest) && newest.status.state == TaskState::Running {
         let started = newest.started_at.unwrap_or(newest.status.since);

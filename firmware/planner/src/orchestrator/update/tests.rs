@@ -405,3 +405,38 @@ fn a_task_of_a_roll_out_that_is_lost_before_it_ran_keeps_its_slot_busy() {
     assert_eq!((changing[0].slot, changing[0].cause), (first.slot, TaskCause::Updated));
     assert_ne!(changing[0].id, first.id);
 }
+
+#[test]
+fn a_successor_of_an_earlier_roll_out_that_is_wanted_again_keeps_its_slot_busy() {
+    let mut world = World::new(1);
+    let service = on_a_full_board(&mut world);
+    world.change_task(service, |task| task.force_update = 1);
+    world.settle();
+    world.change_task(service, |task| task.force_update = 2);
+    let message = String::new();
+    let (id, version) = (service, Version(0));
+    world.apply(vec![Command::RollbackService { id, version, message }]);
+    world.settle();
+    assert_eq!(waiting(&world, service), 1, "the roll-out took another slot");
+    world.pass(crate::timing::ROOM_PATIENCE);
+    world.settle();
+    assert_eq!(world.spread(service), [1], "both tasks gave way at the same time");
+}
+
+#[test]
+fn a_waiting_successor_that_nobody_wants_and_that_gets_no_lane_is_forgotten() {
+    let mut world = World::new(1);
+    let service = on_a_full_board(&mut world);
+    world.change(service, |spec| {
+        Arc::make_mut(&mut spec.task).force_update = 1;
+        spec.update.parallelism = 2;
+    });
+    world.settle();
+    assert_eq!(waiting(&world, service), 2);
+    world.change(service, |spec| {
+        Arc::make_mut(&mut spec.task).force_update = 2;
+        spec.update.parallelism = 1;
+    });
+    world.settle();
+    assert_eq!((waiting(&world, service), world.claims(service).len()), (1, 3));
+}
