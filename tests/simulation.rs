@@ -174,7 +174,7 @@ fn rest(world: &mut World) -> Verdict {
     world.run_until(world.now + 20_000)?;
     let mut quiet_since = world.now;
     let mut version = None;
-    while world.now < quiet_since + REST {
+    while world.now < quiet_since + REST || !world.is_still() {
         if world.now > healed_at + REST_WITHIN {
             return healed_cluster_converges::restless(REST_WITHIN / MINUTE);
         }

@@ -314,6 +314,17 @@ impl World {
         }
     }
 
+    /// Whether no container has started or ended just now: the leader knows of all there is.
+    pub(super) fn is_still(&self) -> bool {
+        let just_now = self.now.saturating_sub(5_000);
+        let mut containers = self.boards.iter().flat_map(|board| board.containers.values());
+        containers.all(|container| match container.process {
+            Process::Starting { .. } => false,
+            Process::Live { since } => since < just_now,
+            Process::Ended { at, .. } => at < just_now,
+        })
+    }
+
     /// The containers that are alive, wherever.
     pub(super) fn live(&self) -> impl Iterator<Item = (Place, TaskId)> {
         self.boards.iter().enumerate().flat_map(|(place, board)| {
