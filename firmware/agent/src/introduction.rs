@@ -56,16 +56,17 @@ pub(crate) async fn run(peering: Peering, managers: watch::Sender<Managers>) -> 
     let mut heard = managers.subscribe();
     loop {
         tokio::select! {
-            Ok(()) = changes.changed() => {
-                let known = self::managers(&peering);
-                managers.send_if_modified(|managers| managers.learn(known.leader, known.peers));
-                // Peering knows that much itself.
-                heard.mark_unchanged();
-            }
+            // What the session heard comes first: it is newer than what the directory had from it.
+            // Each side passes on only what is new to the other, so this comes to rest.
+            biased;
             Ok(()) = heard.changed() => {
                 let Managers { leader, peers } = heard.borrow_and_update().clone();
                 directory.set_managers(&peers);
                 directory.set_leader(leader);
+            }
+            Ok(()) = changes.changed() => {
+                let known = self::managers(&peering);
+                managers.send_if_modified(|managers| managers.learn(known.leader, known.peers));
             }
         }
     }
