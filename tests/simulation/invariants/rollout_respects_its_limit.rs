@@ -103,8 +103,8 @@ fn is_settled(state: &ClusterState, service: &Service, slot: Slot) -> bool {
         let is_new = task.spec_version == service.spec_version;
         (is_new && (is_at_rest(task) || task.cause == TaskCause::Moved)) || !is_served(state, task)
     };
-    let is_given_up = !claims.is_empty() && claims.iter().all(|task| is_at_rest(&task));
-    is_given_up || claims.iter().any(|task| has_moved_on(&task))
+    let is_given_up = !claims.is_empty() && claims.iter().all(is_at_rest);
+    is_given_up || claims.iter().any(has_moved_on)
 }
 
 /// Whether a roll-out puts the slot of this change into transition.
