@@ -187,10 +187,10 @@ fn meet(
         rivals.dedup();
         return FoundingStep::Stay { rivals };
     }
-    match best_member(others) {
-        Some((via, other)) if may_decide && other.survives(mine) => {
-            FoundingStep::Dissolve { via, into: other.id }
-        }
+    let survivors =
+        others.filter(|(_, neighbour)| neighbour.cluster.is_some_and(|other| other.survives(mine)));
+    match best_member(survivors) {
+        Some((via, other)) if may_decide => FoundingStep::Dissolve { via, into: other.id },
         _ => FoundingStep::Stay { rivals: Vec::new() },
     }
 }

@@ -106,6 +106,17 @@ fn an_unused_cluster_dissolves_into_a_used_or_older_one_or_a_lower_id() {
 }
 
 #[test]
+fn a_refusal_never_makes_a_cluster_that_gives_way_hide_the_one_that_survives() {
+    let mine = facts(5, 500, false);
+    let survivor = Neighbour { refusals: 3, ..member(facts(4, 400, false)) };
+    let neighbours =
+        BTreeMap::from([(node(8_000), survivor), (node(9_000), member(facts(6, 600, false)))]);
+    let step = decide(node(7_000), &leading(mine), millis(9_000), &neighbours);
+    let into = ClusterId::from_random(4);
+    assert_eq!(step, FoundingStep::Dissolve { via: node(8_000), into });
+}
+
+#[test]
 fn two_used_clusters_are_reported_and_never_merged() {
     let neighbours = BTreeMap::from([
         (node(1), member(facts(3, 0, true))),
