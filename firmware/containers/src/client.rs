@@ -9,7 +9,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -32,6 +32,8 @@ use crate::{
 
 /// Requests that wait to be sent.
 const CALLS: usize = 64;
+/// How often the daemon gives a sign of life.
+const SIGN_EVERY: Duration = Duration::from_secs(5);
 /// Events that a slow listener may be behind before it misses some.
 const EVENTS: usize = 1_024;
 
@@ -140,7 +142,9 @@ impl Keeper {
         match shared.call(Request::Hello { version: VERSION }, Vec::new()).await {
             Ok(Answer::Hello { run_dir, data_dir, cgroup, .. }) => {
                 shared.layout = Layout::new(run_dir, data_dir, cgroup);
-                Ok(Self { shared: Arc::new(shared) })
+                let shared = Arc::new(shared);
+                tokio::spawn(give_signs_of_life(Arc::downgrade(&shared)));
+                Ok(Self { shared })
             }
             Ok(_) => Err(greeting(CallError::Gone)),
             Err(error) => Err(greeting(error)),
@@ -233,6 +237,18 @@ impl Keeper {
     /// Reads what a container wrote.
     pub fn logs(&self, id: TaskId, query: LogQuery) -> Result<LogReader, LogError> {
         LogReader::open(&self.layout().log(id), query)
+    }
+}
+
+/// Tells the keeper that this runtime makes progress, while the connection lasts. A daemon that
+/// stops telling is killed and started again.
+async fn give_signs_of_life(shared: Weak<Shared>) {
+    while let Some(shared) = shared.upgrade() {
+        if shared.call(Request::Alive, Vec::new()).await.is_err() {
+            return;
+        }
+        drop(shared);
+        tokio::time::sleep(SIGN_EVERY).await;
     }
 }
 

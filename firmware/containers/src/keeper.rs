@@ -14,6 +14,7 @@ mod ending;
 mod execs;
 mod executable;
 mod helper;
+mod life;
 mod outputs;
 mod poller;
 mod previous;
@@ -21,7 +22,7 @@ mod reaping;
 mod sessions;
 mod turn;
 
-use std::{ffi::OsString, io, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use self::turn::State;
 use crate::Layout;
@@ -43,6 +44,15 @@ pub struct KeeperOptions {
     pub longest_restart_delay: Duration,
     /// How many helpers work at once.
     pub helpers: usize,
+    /// How long a daemon may give no sign of life before it is killed and started again.
+    pub daemon_patience: Duration,
+    /// The same from a daemon's start until it first greets.
+    pub start_patience: Duration,
+    /// How long the board may be without a living daemon before its watchdog is fed no more.
+    pub board_patience: Duration,
+    /// The hardware's watchdog, armed: it reboots the board when it is not fed. Shared, so that
+    /// whoever armed it can put it to rest at the end.
+    pub watchdog: Option<Arc<fs::File>>,
 }
 
 impl KeeperOptions {
@@ -56,6 +66,10 @@ impl KeeperOptions {
             daemon_grace: Duration::from_secs(10),
             longest_restart_delay: Duration::from_secs(10),
             helpers: cores + 2,
+            daemon_patience: Duration::from_secs(20),
+            start_patience: Duration::from_secs(90),
+            board_patience: Duration::from_secs(600),
+            watchdog: None,
         }
     }
 }

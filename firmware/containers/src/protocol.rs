@@ -43,6 +43,8 @@ pub(crate) enum Request {
     SignalExec { exec: ExecId, signal: i32 },
     /// Forgets a container and its files; kills it if it runs. Answered when all is gone.
     Remove { id: TaskId },
+    /// The daemon makes progress.
+    Alive,
 }
 
 /// What the keeper says.

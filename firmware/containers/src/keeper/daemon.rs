@@ -87,6 +87,7 @@ impl State {
             Ok(child) => {
                 self.daemon.pid = i32::try_from(child.id()).ok().map(Pid::from_raw);
                 self.daemon.started_at = Some(now);
+                self.life.begins(now);
             }
             Err(error) => {
                 tracing::error!(program = %program.display(), %error, "the daemon does not start");
@@ -99,6 +100,7 @@ impl State {
     /// The daemon has ended with this code (128 + n by signal n).
     pub(super) fn daemon_ended(&mut self, code: i32) {
         self.daemon.pid = None;
+        self.life.ends();
         if self.ending.is_some() {
             return;
         }

@@ -6,7 +6,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -19,6 +19,7 @@ use nix::{
         },
         stat::{Mode, umask},
     },
+    unistd::Pid,
 };
 
 use super::turn::State;
@@ -39,6 +40,8 @@ const REQUESTS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Session {
     stream: OwnedFd,
+    /// Who connected.
+    peer: i32,
     backlog: VecDeque<Vec<u8>>,
     /// Whether it said hello; until then it hears no events.
     is_greeted: bool,
@@ -64,7 +67,8 @@ pub(super) fn listen(path: &Path) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+/// The connection that waits, and the process that made it.
+pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, i32)>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let stream = match accept4(listener.as_raw_fd(), flags) {
         // SAFETY: the kernel has just opened it for us.
@@ -73,17 +77,17 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
         Err(error) => return Err(error.into()),
     };
     let peer = getsockopt(&stream, PeerCredentials)?;
-    Ok((peer.uid() == 0).then_some(stream))
+    Ok((peer.uid() == 0).then_some((stream, peer.pid())))
 }
 
 impl State {
-    pub(super) fn open_session(&mut self, stream: OwnedFd) {
+    pub(super) fn open_session(&mut self, stream: OwnedFd, peer: i32) {
         if self.sessions.len() >= SESSIONS {
             return;
         }
         let token = self.token();
         if self.poller.add(stream.as_fd(), token).is_ok() {
-            let session = Session { stream, backlog: VecDeque::new(), is_greeted: false };
+            let session = Session { stream, peer, backlog: VecDeque::new(), is_greeted: false };
             self.sessions.insert(token, session);
         }
     }
@@ -133,6 +137,10 @@ impl State {
             }
             Request::SignalExec { exec, signal } => self.signal_exec(exec, signal).map(Some),
             Request::Remove { id } => self.remove(id, asker),
+            Request::Alive => {
+                self.hear_of_life(session);
+                Ok(Some(Answer::Done))
+            }
         };
         match result {
             Ok(Some(answer)) => self.answer(asker, Ok(answer)),
@@ -142,10 +150,18 @@ impl State {
         }
     }
 
+    /// A sign of life counts if it is the daemon's own.
+    fn hear_of_life(&mut self, session: u64) {
+        let peer = self.sessions.get(&session).map(|session| session.peer);
+        if peer.is_some() && peer == self.daemon.pid().map(Pid::as_raw) {
+            self.life.sign(Instant::now());
+        }
+    }
+
     /// Tells of all containers, then answers.
     fn greet(&mut self, token: u64) -> Option<Answer> {
-        let session = self.sessions.get_mut(&token)?;
-        session.is_greeted = true;
+        self.sessions.get_mut(&token)?.is_greeted = true;
+        self.hear_of_life(token);
         let statuses: Vec<ContainerStatus> = self
             .containers
             .iter()

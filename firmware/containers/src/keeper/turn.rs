@@ -30,6 +30,7 @@ use super::{
     execs::Exec,
     executable::Executable,
     helper::{Helper, Job},
+    life::Life,
     outputs::Output,
     poller::{Poller, Ready},
     previous, sessions,
@@ -67,6 +68,7 @@ pub(super) struct State {
     /// Unknown children that ended, and how, while helpers are at work.
     pub(super) strays: Vec<(Pid, i32)>,
     pub(super) daemon: Daemon,
+    pub(super) life: Life,
     pub(super) ending: Option<Ending>,
     pub(super) buffer: Vec<u8>,
     next_token: u64,
@@ -102,6 +104,7 @@ impl State {
         poller.add(&listener, LISTENER).map_err(system("poll the socket"))?;
         let mut state = Self {
             executable: Executable::new(&options.helper),
+            life: Life::new(&options, Instant::now()),
             options,
             hierarchies,
             poller,
@@ -169,7 +172,7 @@ impl State {
 
     fn accept(&mut self) {
         match sessions::accept(&self.listener) {
-            Ok(Some(stream)) => self.open_session(stream),
+            Ok(Some((stream, peer))) => self.open_session(stream, peer),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a daemon could not connect"),
         }
@@ -180,13 +183,19 @@ impl State {
         let containers = self.containers.values().filter_map(Container::deadline);
         let helpers = self.helpers.values().map(|helper| helper.deadline);
         let ending = self.ending.iter().filter_map(Ending::deadline);
-        containers.chain(helpers).chain(self.daemon.deadline()).chain(ending).min()
+        containers
+            .chain(helpers)
+            .chain(self.daemon.deadline())
+            .chain(ending)
+            .chain(self.life_deadline())
+            .min()
     }
 
     fn meet_deadlines(&mut self, now: Instant) {
         self.kill_slow_containers(now);
         self.kill_slow_helpers(now);
         self.retry_cleaning(now);
+        self.watch_life(now);
         if self.ending.is_none() && self.daemon.deadline().is_some_and(|at| at <= now) {
             self.start_daemon(now);
         }

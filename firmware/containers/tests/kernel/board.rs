@@ -50,7 +50,18 @@ impl Board {
 
     /// A board whose daemon starts containers, wherever it was when it was killed.
     pub(crate) fn start_as_daemon(containers: u128, lines: u128) -> Self {
-        Self::start_as(|layout, folder| {
+        Self::start_daemon_of(Command::new(STAND_IN), containers, lines)
+    }
+
+    /// The same, with a keeper that waits so long for signs of life.
+    pub(crate) fn start_as_watched_daemon(patience_seconds: u32) -> Self {
+        let mut program = Command::new(STAND_IN);
+        program.env("PATIENCE_SECONDS", patience_seconds.to_string());
+        Self::start_daemon_of(program, 1, 100_000)
+    }
+
+    fn start_daemon_of(program: Command, containers: u128, lines: u128) -> Self {
+        Self::start_wrapped(program, |layout, folder| {
             let (socket, rootfs) = (layout.socket(), folder.join("rootfs"));
             let numbers = [containers.to_string().into(), lines.to_string().into()];
             let paths = ["daemon".into(), socket.into_os_string(), rootfs.into_os_string()];

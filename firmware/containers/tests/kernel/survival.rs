@@ -7,7 +7,7 @@ use std::{
 };
 
 use bramble_cluster::TaskId;
-use bramble_containers::{ContainerState, Keeper, LogQuery};
+use bramble_containers::{ContainerState, ContainerStatus, Keeper, LogQuery};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -49,6 +49,31 @@ async fn a_daemon_killed_fifty_times_loses_no_container_line_or_exit_code() {
     }
     let left = board.leftovers();
     assert!(left.iter().all(|left| left.contains("daemon")), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_hangs_is_replaced_and_its_containers_run_on() {
+    let board = Board::start_as_watched_daemon(8);
+    let keeper = board.connect().await;
+    let id = TaskId::from_random(1);
+    let is_running = |status: &ContainerStatus| {
+        status.id == id && matches!(status.state, ContainerState::Running { .. })
+    };
+    let begin = Instant::now();
+    while !keeper.list().iter().any(is_running) {
+        assert!(begin.elapsed() < PATIENCE, "the container does not start");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let before = keeper.list();
+    let hung = wait_for_daemon(&board).await;
+    kill(hung, Signal::SIGSTOP).unwrap();
+    while wait_for_daemon(&board).await == hung {
+        assert!(begin.elapsed() < PATIENCE, "the daemon hangs for ever");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(keeper.list(), before, "the container knows nothing of it");
+    kill(wait_for_daemon(&board).await, Signal::SIGSTOP).unwrap();
+    keeper.remove(id).await.unwrap();
 }
 
 /// Follows the log of every container that is not followed yet, to its end.

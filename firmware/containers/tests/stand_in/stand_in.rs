@@ -44,6 +44,9 @@ fn keep(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut options = KeeperOptions::new(layout, daemon);
     options.daemon_grace = Duration::from_secs(2);
     options.longest_restart_delay = Duration::from_millis(100);
+    if let Some(patience) = std::env::var("PATIENCE_SECONDS").ok().and_then(|it| it.parse().ok()) {
+        options.daemon_patience = Duration::from_secs(patience);
+    }
     match keeper::run(options) {
         Ok(KeeperEnd::Refused) => ExitCode::from(78),
         Ok(_) => ExitCode::SUCCESS,
