@@ -14,6 +14,8 @@
 
 mod board;
 mod sensors;
+pub mod slot;
+pub mod update;
 
 pub use board::{
     ReadBoardError, Sources, boot_id, description, hostname, model, platform, resources, uptime,
