@@ -44,6 +44,7 @@ mod sensors;
 pub mod slot;
 mod sysctls;
 pub mod watchdog;
+pub mod update;
 
 pub use board::{
     ReadBoardError, Sources, boot_id, description, hostname, model, platform, resources, uptime,
