@@ -1,4 +1,5 @@
 //! The tests that are wider than one crate: the shape of the source tree, simulations, consensus
-//! under faults, real clusters of virtual boards.
+//! under faults, real clusters of virtual boards, the layer for Yocto.
 
 pub mod simulation;
+pub mod yocto;
