@@ -1,0 +1,1 @@
+require ${BRAMBLE_LAYERDIR}/recipes-kernel/linux/bramble-kernel.inc
