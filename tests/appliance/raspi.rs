@@ -1,0 +1,42 @@
+//! The Raspberry Pi's card boots in an emulated Raspberry Pi 3: its own kernel, device tree, card
+//! slot and USB network.
+
+use std::time::Duration;
+
+use crate::{
+    facts::ask,
+    machine::{API_READY, Machine, Model, Settings},
+    observer::Observer,
+    one_board::FOUNDING,
+    segment::Segment,
+};
+
+/// Four emulated processors and a card slot without DMA take their time.
+const BOOT: Duration = Duration::from_secs(400);
+
+#[test]
+fn the_card_of_a_raspberry_pi_boots_to_a_ready_cluster_of_one() {
+    let segment = Segment::new();
+    let settings = Settings {
+        model: Model::Pi3,
+        // The emulated watchdog bites a machine that the emulation lets wait.
+        words: "bramble.watchdog=off".to_owned(),
+        ..Settings::default()
+    };
+    let mut board = Machine::with(&segment, 1, settings);
+    let console = board.start();
+    console.wait_for(API_READY, BOOT);
+    console.wait_for(FOUNDING, BOOT);
+    for line in console.problems() {
+        println!("the emulated Pi says: {line}");
+    }
+    let ready = console.number("API ready after").expect("the API's time is told");
+    println!("figure: process 1 started -> API ready, QEMU raspi3b: {:.3} s", ready / 1e3);
+    let observer = Observer::join(&segment, 1);
+    observer.load_busybox();
+    let node = observer.machine_at(&board.address());
+    let facts = ask(&observer, &node, "uname -m; cat /proc/diskstats; cat /proc/self/cgroup");
+    assert!(facts.starts_with("aarch64"), "{facts}");
+    assert!(facts.contains("mmcblk0p4"), "the data is on the card: {facts}");
+    assert!(facts.lines().any(|line| line == "0::/"), "cgroup v2 and no other: {facts}");
+}
