@@ -1,4 +1,14 @@
 //! `bramble.toml`: what a person may say about a board before it boots.
+//!
+//! Read in two ways. `bramble daemon` on a machine that a person administers is strict: a setting
+//! it does not know is an error, before anything starts. The appliance is lenient: whatever is
+//! wrong in the file, the board boots with what is sound in it and tells the rest as problems.
+
+mod lenient;
+mod network;
+mod soundness;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +19,9 @@ use std::{
 
 use serde::Deserialize;
 
+pub(crate) use network::{Method, NetworkConfig, Prefixed, TimeConfig, WifiConfig};
+use soundness::{hostname, locate, mqtt_url};
+
 /// The settings of one board. Everything has a default; an empty file is a sound one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,8 +30,14 @@ pub(crate) struct Config {
     pub(crate) board: BoardConfig,
     /// Which cluster it belongs to.
     pub(crate) cluster: ClusterConfig,
+    /// Its address.
+    pub(crate) network: NetworkConfig,
+    /// The wireless network it uses; absent means none.
+    pub(crate) wifi: Option<WifiConfig>,
     /// Where it reports to; absent means nowhere.
     pub(crate) mqtt: Option<MqttConfig>,
+    /// Whom it asks what time it is.
+    pub(crate) time: TimeConfig,
 }
 
 /// `[board]`
@@ -26,6 +45,7 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BoardConfig {
     /// Its host name; by default the one the system has.
+    #[serde(deserialize_with = "hostname")]
     pub(crate) hostname: Option<String>,
     /// Labels for placement (`engine.labels.*` in a constraint).
     pub(crate) labels: BTreeMap<String, String>,
@@ -36,7 +56,7 @@ pub(crate) struct BoardConfig {
 }
 
 /// `[cluster]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ClusterConfig {
     /// 32 random bytes as 64 hexadecimal digits; boards with equal keys are one cluster.
@@ -47,21 +67,33 @@ pub(crate) struct ClusterConfig {
     pub(crate) join: Vec<SocketAddr>,
 }
 
+impl ClusterConfig {
+    /// Whether it says which cluster the board belongs to. An appliance that is not told founds no
+    /// cluster and joins none.
+    pub(crate) fn names_one(&self) -> bool {
+        self.key.is_some() || self.token.is_some()
+    }
+}
+
+impl fmt::Debug for ClusterConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ClusterConfig").field("join", &self.join).finish_non_exhaustive()
+    }
+}
+
 /// `[mqtt]`
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct MqttConfig {
     /// `mqtt://host[:port]` or `mqtts://host[:port]`.
+    #[serde(deserialize_with = "mqtt_url")]
     pub(crate) url: String,
     /// Who logs in.
-    #[serde(default)]
     pub(crate) username: Option<String>,
     /// With what password.
-    #[serde(default)]
     pub(crate) password: Option<String>,
     /// The PEM file of the authority that signed the broker's certificate; by default those that
     /// browsers trust.
-    #[serde(default)]
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -130,7 +162,7 @@ pub(crate) enum ReadConfigError {
         /// Where and what, without the line itself: it may hold a secret.
         message: String,
     },
-    /// Two settings contradict each other, or one is out of range.
+    /// Two settings contradict each other, or one lacks another.
     #[error("{path}: {message}")]
     Invalid {
         /// Which.
@@ -149,105 +181,50 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<Self, ReadConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ReadConfigError::Read { path: path.to_owned(), source })?;
-        let config: Self = toml::from_str(&text).map_err(|error| ReadConfigError::Parse {
+        let mut config: Self = toml::from_str(&text).map_err(|error| ReadConfigError::Parse {
             path: path.to_owned(),
             message: locate(&text, &error),
         })?;
-        config
-            .check()
-            .map_err(|message| ReadConfigError::Invalid { path: path.to_owned(), message })?;
-        Ok(config)
+        match config.settle().into_iter().next() {
+            None => Ok(config),
+            Some(message) => Err(ReadConfigError::Invalid { path: path.to_owned(), message }),
+        }
     }
 
-    fn check(&self) -> Result<(), String> {
-        if let Some(name) = &self.board.hostname
-            && !is_hostname(name)
+    /// Reads what is sound in `text`, and tells what is not: the problem's line and key, never a
+    /// value that may be a secret.
+    pub(crate) fn read_lenient(text: &str) -> (Self, Vec<String>) {
+        let (settings, mut problems) = lenient::gather(text);
+        let (mut config, unsound) = lenient::sift(settings);
+        problems.extend(unsound);
+        problems.extend(config.settle());
+        (config, problems)
+    }
+
+    /// Drops what cannot be used because of what else is said or left out, and tells what that was.
+    /// What is left contradicts nothing.
+    fn settle(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let cluster = &mut self.cluster;
+        if cluster.token.is_some() && cluster.join.is_empty() {
+            problems.push("[cluster] token: `join` must name a manager's address too".to_owned());
+            cluster.token = None;
+        }
+        if cluster.token.is_none() && !cluster.join.is_empty() {
+            problems.push("[cluster] join: `token` must be set too".to_owned());
+            cluster.join.clear();
+        }
+        problems.extend(self.network.settle());
+        if let Some(wifi) = self.wifi.take_if(|wifi| wifi.ssid.is_empty())
+            && wifi != WifiConfig::default()
         {
-            return Err(format!(
-                "[board] hostname: `{name}` is not a host name: letters, digits and hyphens, at most 63, are"
-            ));
+            problems.push("[wifi] ssid: it must be set too".to_owned());
         }
-        if self.cluster.token.is_some() && self.cluster.join.is_empty() {
-            return Err("[cluster] token: `join` must name a manager's address too".to_owned());
+        if let Some(mqtt) = self.mqtt.take_if(|mqtt| mqtt.url.is_empty())
+            && mqtt != MqttConfig::default()
+        {
+            problems.push("[mqtt] url: it must be set too".to_owned());
         }
-        if self.cluster.token.is_none() && !self.cluster.join.is_empty() {
-            return Err("[cluster] join: `token` must be set too".to_owned());
-        }
-        let schemes = ["mqtt://", "mqtts://"];
-        match &self.mqtt {
-            Some(mqtt) if !schemes.iter().any(|scheme| mqtt.url.starts_with(scheme)) => {
-                Err("[mqtt] url: it must start with mqtt:// or mqtts://".to_owned())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Says where in `text` the parser stopped. `toml`'s own display quotes the line, secrets and all.
-fn locate(text: &str, error: &toml::de::Error) -> String {
-    let Some(span) = error.span() else { return error.message().to_owned() };
-    let before = text.get(..span.start).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    format!("line {line}: {}", error.message())
-}
-
-/// Host names by RFC 1123, one label.
-fn is_hostname(name: &str) -> bool {
-    let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    !name.is_empty()
-        && name.len() <= 63
-        && name.bytes().all(is_sound)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Config, String> {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), text).expect("it is written");
-        Config::read(file.path()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn an_empty_file_is_sound() {
-        assert_eq!(read(""), Ok(Config::default()));
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let error = read("[cluster]\nkeey = \"00\"\n").expect_err("it is unknown");
-        assert!(error.contains("line 2") && error.contains("keey"), "{error}");
-    }
-
-    #[test]
-    fn a_bad_key_is_refused_and_not_repeated() {
-        let error = read("[cluster]\nkey = \"cafe\"\n").expect_err("it is too short");
-        assert!(error.contains("64 hexadecimal digits") && !error.contains("cafe"), "{error}");
-    }
-
-    #[test]
-    fn a_bad_host_name_is_refused() {
-        for name in ["", "-a", "a b", "käse", &"a".repeat(64)] {
-            assert!(read(&format!("[board]\nhostname = \"{name}\"")).is_err(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_token_without_an_address_is_refused() {
-        let error = read("[cluster]\ntoken = \"BRMTKN-1-x\"").expect_err("join is missing");
-        assert!(error.contains("join"), "{error}");
-    }
-
-    #[test]
-    fn secrets_are_not_shown_by_debug() {
-        let key = "ab".repeat(32);
-        let text = format!(
-            "[cluster]\nkey = \"{key}\"\n[mqtt]\nurl = \"mqtt://h\"\npassword = \"hunter2\"\n"
-        );
-        let shown = format!("{:?}", read(&text).expect("it is sound"));
-        assert!(!shown.contains(&key) && !shown.contains("hunter2"), "{shown}");
+        problems
     }
 }
