@@ -10,7 +10,7 @@ use bramble_containers::{
 };
 use clap::Args;
 
-use crate::{config::Config, node};
+use crate::{config::Config, log, node};
 
 /// Where a board keeps what must survive a power cut.
 const DATA_DIR: &str = "/var/lib/bramble";
@@ -37,6 +37,9 @@ pub(crate) struct Daemon {
     /// This is the daemon proper; the keeper is its parent
     #[arg(long, hide = true)]
     pub(crate) kept: bool,
+    /// The board is an appliance: process 1 is ours
+    #[arg(long, hide = true)]
+    pub(crate) appliance: bool,
 }
 
 impl Daemon {
@@ -45,9 +48,10 @@ impl Daemon {
     /// # Errors
     /// If the configuration cannot be used, or a keeper cannot begin here.
     pub(crate) fn run(self) -> Result<()> {
-        let config = self.read_config()?;
+        log::start();
+        let (config, problems) = self.read_config()?;
         if self.kept {
-            return self.run_kept(config);
+            return self.run_kept(config, problems);
         }
         if !nix::unistd::geteuid().is_root() {
             bail!("a board makes containers, so it needs root: run it with sudo");
@@ -65,7 +69,7 @@ impl Daemon {
         Layout::new(&self.run_dir, &self.data_dir, &self.cgroup)
     }
 
-    fn run_kept(self, config: Config) -> Result<()> {
+    fn run_kept(self, config: Config, problems: Vec<String>) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(node::WORKERS)
             .max_blocking_threads(node::BLOCKING_THREADS)
@@ -73,7 +77,7 @@ impl Daemon {
             .enable_all()
             .build()
             .context("cannot start the daemon's runtime")?;
-        match runtime.block_on(node::run(&self, config)) {
+        match runtime.block_on(node::run(&self, config, problems)) {
             Ok(node::End::Orderly) => end(exit_code::END),
             Ok(node::End::Restart) => end(exit_code::RESTART),
             Err(error) if error.is::<node::Unusable>() => {
@@ -84,10 +88,17 @@ impl Daemon {
         }
     }
 
-    fn read_config(&self) -> Result<Config> {
+    /// The settings, and what is wrong with them. An appliance has nobody before it who could
+    /// mend them, so it goes on with what is sound.
+    fn read_config(&self) -> Result<(Config, Vec<String>)> {
         match &self.config {
-            Some(path) => Ok(Config::read(path)?),
-            None => Ok(Config::default()),
+            Some(path) if self.appliance => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                Ok(Config::read_lenient(&text))
+            }
+            Some(path) => Ok((Config::read(path)?, Vec::new())),
+            None => Ok((Config::default(), Vec::new())),
         }
     }
 

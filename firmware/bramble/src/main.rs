@@ -1,6 +1,8 @@
 //! The binary: everything that a board runs, and the command line.
 //!
-//! One file plays every part. Which one is told by its arguments:
+//! One file plays every part. Which one is told by its name and arguments:
+//! - `/init`, as the first process, is an appliance: it boots the board and becomes the keeper.
+//! - `modprobe` is called by the kernel and loads a module.
 //! - `bramble daemon` is a board: it becomes the keeper and starts the daemon proper as its child
 //!   (see `containers::keeper`), which `node` wires together.
 //! - `bramble oci` is the short-lived helper that calls libcontainer; people never type it.
@@ -12,18 +14,21 @@
 
 #![forbid(unsafe_code)]
 
+mod appliance;
 mod board;
 mod cli;
 mod config;
 mod daemon;
 mod demo;
+mod hostname;
 mod lab;
+mod log;
 mod node;
 mod reporting;
 mod seeking;
 mod whoami;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -53,8 +58,15 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().map(PathBuf::from).unwrap_or_default();
+    if appliance::is_first_process(&name) {
+        appliance::run();
+    }
+    if name.file_name().is_some_and(|name| name == "modprobe") {
+        return bramble_host::modules::modprobe_main(arguments);
+    }
     // The helper must stay single-threaded and small, so it comes before everything else.
-    let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == "oci") {
         return bramble_containers::oci::main(arguments);
     }

@@ -29,7 +29,6 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::{info, warn};
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     board::{CurrentAgent, LEFT, ThisBoard, has_left},
@@ -45,9 +44,6 @@ pub(crate) const WORKERS: usize = 2;
 pub(crate) const BLOCKING_THREADS: usize = 16;
 /// An idle board keeps no idle threads.
 pub(crate) const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// What is logged unless `BRAMBLE_LOG` says otherwise. The consensus library takes for errors what
-/// a cut cable does.
-const LOG: &str = "info,openraft=off,mdns_sd=error";
 /// How long the cluster has to start replacements elsewhere when this board ends in order.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,8 +75,12 @@ struct Parts {
 ///
 /// # Errors
 /// If a part fails. The keeper then starts another daemon, which finds the containers again.
-pub(crate) async fn run(daemon: &Daemon, config: Config) -> Result<End> {
-    start_log();
+///
+/// `problems` are what is wrong with the settings.
+pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Vec<String>) -> Result<End> {
+    for problem in &problems {
+        warn!("{problem}");
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let parts = start(daemon, &config).await?;
@@ -283,15 +283,4 @@ fn invitation(config: &Config) -> Result<Option<Invitation>> {
         .parse()
         .map_err(|_| Unusable("[cluster] token: it is not a join token".to_owned()))?;
     Ok(Some(Invitation { token, addresses: config.cluster.join.clone() }))
-}
-
-/// Logs to the standard error; `BRAMBLE_LOG` says what (`debug`, `info,bramble_peering=debug`).
-fn start_log() {
-    let wanted = std::env::var("BRAMBLE_LOG").unwrap_or_else(|_| LOG.to_owned());
-    let targets = wanted.parse::<Targets>().unwrap_or_else(|error| {
-        eprintln!("bramble: BRAMBLE_LOG: {error}; `{LOG}` is used");
-        Targets::new().with_default(tracing::Level::INFO)
-    });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).compact();
-    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
 }

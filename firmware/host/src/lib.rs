@@ -43,8 +43,8 @@ pub mod profile;
 mod sensors;
 pub mod slot;
 mod sysctls;
-pub mod watchdog;
 pub mod update;
+pub mod watchdog;
 
 pub use board::{
     ReadBoardError, Sources, boot_id, description, hostname, model, platform, resources, uptime,

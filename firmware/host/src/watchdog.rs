@@ -54,6 +54,14 @@ impl Watchdog {
         Ok(watchdog)
     }
 
+    /// A second handle of it, which feeds it by writing a byte.
+    ///
+    /// # Errors
+    /// If the process has no file left to open.
+    pub fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// What its driver calls it.
     pub fn identity(&self) -> &str {
         &self.identity
