@@ -20,6 +20,7 @@ pub use self::report::{Phase, Report, ReportError};
 use crate::{
     Places, clock, data,
     disk::Disk,
+    led::{Led, Sign},
     memory,
     modules::{Coldplug, Modules},
     panics, profile,
@@ -30,6 +31,8 @@ use crate::{
 
 /// Names of modules that every board loads first, one per line.
 const BOOT_MODULES: &str = "boot.modules";
+/// What makes a light blink by itself; nothing asks for it.
+const BLINKER: &str = "ledtrig-timer";
 /// How long the watchdog waits while booting: a repair of a big card moves on slowly.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it waits afterwards; the most that a Raspberry Pi's can do by itself.
@@ -134,7 +137,18 @@ fn load_modules(places: &Places, findings: &mut Findings) -> (Modules, Coldplug)
         findings.problem(format!("the kernel will find no module that it asks for: {error}"));
     }
     findings.note(format!("{count} loaded"));
+    show_booting(places, &modules);
     (modules, coldplug)
+}
+
+/// From here on the light can blink; a board whose light cannot is not worse for it.
+fn show_booting(places: &Places, modules: &Modules) {
+    let profile = profile::of_this_board(&places.sources);
+    let name = profile.and_then(|profile| profile.leds.status.as_deref());
+    if let Some(mut led) = Led::find(&places.sources, name) {
+        let _ = modules.load(BLINKER);
+        let _ = led.show(Sign::Booting);
+    }
 }
 
 fn arm_watchdog(places: &Places, findings: &mut Findings) -> Option<Watchdog> {

@@ -34,6 +34,7 @@ pub mod data;
 pub mod disk;
 mod ioctl;
 pub mod led;
+pub mod mailbox;
 pub mod memory;
 pub mod modules;
 mod panics;

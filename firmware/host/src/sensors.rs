@@ -4,7 +4,11 @@ use std::{fs, path::PathBuf};
 
 use bramble_cluster::Vitals;
 
-use crate::board::{Sources, kibibytes, uptime};
+use crate::{
+    Places,
+    board::{Sources, kibibytes, uptime},
+    mailbox::Mailbox,
+};
 
 /// Reads the sensors; processor load is what happened since the reading before.
 #[derive(Debug)]
@@ -14,6 +18,8 @@ pub struct Sensors {
     data: PathBuf,
     /// The thermal zone that is the processor's, found once.
     thermometer: Option<PathBuf>,
+    /// Whom to ask where there is no thermal zone: some kernels have none for a Raspberry Pi.
+    firmware: Option<Mailbox>,
     processor: Option<ProcessorTime>,
 }
 
@@ -29,7 +35,13 @@ impl Sensors {
     pub fn new(sources: Sources, data: PathBuf) -> Self {
         let thermometer = find_thermometer(&sources);
         let processor = read_processor(&sources);
-        Self { sources, data, thermometer, processor }
+        let firmware = if thermometer.is_some() {
+            None
+        } else {
+            let places = Places { sources: sources.clone(), ..Places::default() };
+            Mailbox::open(&places).ok()
+        };
+        Self { sources, data, thermometer, firmware, processor }
     }
 
     /// A reading. What a sensor does not tell stays zero or `None`.
@@ -55,8 +67,11 @@ impl Sensors {
         }
     }
 
-    fn temperature(&self) -> Option<i32> {
-        fs::read_to_string(self.thermometer.as_ref()?).ok()?.trim().parse().ok()
+    fn temperature(&mut self) -> Option<i32> {
+        match &self.thermometer {
+            Some(path) => fs::read_to_string(path).ok()?.trim().parse().ok(),
+            None => self.firmware.as_mut()?.temperature().ok(),
+        }
     }
 
     fn disk(&self) -> (u64, u64) {

@@ -3,6 +3,8 @@
 //! Needs root, `losetup`, `mke2fs` and `e2fsck`; machines that lack them skip these tests and say
 //! so.
 
+#![expect(clippy::tests_outside_test_module, reason = "this file is nothing but tests")]
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{Seek, SeekFrom, Write},
