@@ -188,6 +188,18 @@ fn the_lock_file_has_one_tls_provider() {
     }
 }
 
+#[test]
+fn links_in_documents_lead_somewhere() {
+    for_each_file(&root(), "md", &mut |path, text| {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            let is_ours = !link.contains(':') && !file.is_empty();
+            let target = path.parent().expect("a file has a folder").join(file);
+            assert!(!is_ours || target.exists(), "{}: {link} is nowhere", relative(path));
+        }
+    });
+}
+
 fn is_test_part(line: &str) -> bool {
     line.trim() == "#[cfg(test)]"
 }
@@ -198,15 +210,19 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn for_each_source(folder: &Path, check: &mut dyn FnMut(&Path, &str)) {
+    for_each_file(folder, "rs", check);
+}
+
+fn for_each_file(folder: &Path, kind: &str, check: &mut dyn FnMut(&Path, &str)) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_dir() {
             if name != "target" && !name.starts_with('.') {
-                for_each_source(&path, check);
+                for_each_file(&path, kind, check);
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            check(&path, &fs::read_to_string(&path).expect("source is text"));
+        } else if path.extension().is_some_and(|extension| extension == kind) {
+            check(&path, &fs::read_to_string(&path).expect("it is text"));
         }
     }
 }
