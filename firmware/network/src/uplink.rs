@@ -21,7 +21,6 @@ mod sysctl;
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    error::Error,
     net::IpAddr,
     path::Path,
     sync::Arc,
@@ -37,6 +36,7 @@ use tokio::{
     task::{Id, JoinError, JoinSet},
 };
 
+use crate::reason::chain;
 use choice::{Choice, vlan_name};
 use kernel::{Kernel, Link, is_global};
 use port::{Port, PortError, Report};
@@ -353,14 +353,4 @@ fn address(link: &Link, report: &Report, (address, prefix): &(IpAddr, u8)) -> Op
 
 fn is_wireless(interface: &str) -> bool {
     Path::new("/sys/class/net").join(interface).join("phy80211").exists()
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
