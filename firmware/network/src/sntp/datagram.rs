@@ -179,7 +179,8 @@ mod tests {
         assert_eq!(unwelcome, AnswerError::Unwelcome { code: "RATE".to_owned() });
         assert_eq!(with(&|bytes| bytes[0] |= 0xc0), AnswerError::Unsynchronized);
         assert_eq!(with(&|bytes| bytes[1] = 16), AnswerError::Unsynchronized);
-        let insane: [&dyn Fn(&mut [u8; 48]); 5] = [
+        type Change<'a> = &'a dyn Fn(&mut [u8; 48]);
+        let insane: [Change<'_>; 5] = [
             &|bytes| bytes[8..12].copy_from_slice(&[0, 3, 0, 0]),
             &|bytes| bytes[40..48].fill(0),
             &|bytes| bytes[32..36].copy_from_slice(&(NOW_S + 4).to_be_bytes()),
