@@ -23,6 +23,7 @@ mod demo;
 mod hostname;
 mod lab;
 mod log;
+mod networking;
 mod node;
 mod reporting;
 mod seeking;
