@@ -10,7 +10,7 @@ use bramble_containers::{
 };
 use clap::Args;
 
-use crate::{config::Config, node};
+use crate::{config::Config, node, problems::Problems};
 
 /// Where a board keeps what must survive a power cut.
 const DATA_DIR: &str = "/var/lib/bramble";
@@ -73,7 +73,7 @@ impl Daemon {
             .enable_all()
             .build()
             .context("cannot start the daemon's runtime")?;
-        match runtime.block_on(node::run(&self, config)) {
+        match runtime.block_on(node::run(&self, config, Problems::default())) {
             Ok(node::End::Orderly) => end(exit_code::END),
             Ok(node::End::Restart) => end(exit_code::RESTART),
             Err(error) if error.is::<node::Unusable>() => {

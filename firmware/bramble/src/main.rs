@@ -13,12 +13,14 @@
 #![forbid(unsafe_code)]
 
 mod board;
+mod card;
 mod cli;
 mod config;
 mod daemon;
 mod demo;
 mod lab;
 mod node;
+mod problems;
 mod reporting;
 mod seeking;
 mod whoami;
