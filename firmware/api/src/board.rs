@@ -19,6 +19,9 @@ pub trait Board: Send + Sync + 'static {
     /// What the board is.
     fn facts(&self) -> Facts;
 
+    /// What is wrong with it, and how it started.
+    fn health(&self) -> Health;
+
     /// Whether it is a member of a cluster; it seeks one otherwise.
     fn is_member(&self) -> bool;
 
@@ -86,6 +89,16 @@ impl From<BoardError> for ApiError {
             BoardError::Failed(message) => Self::Internal(message),
         }
     }
+}
+
+/// How a board is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What is wrong, each in words. It works nevertheless.
+    pub problems: Vec<String>,
+    /// What it wrote down of its start: `phases`, `kernel_ms`, `slot`, `disk`, `board`. `null` where
+    /// Bramble is not the operating system.
+    pub boot: Value,
 }
 
 /// What a board is.

@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, sync::mpsc, sync::watch};
 
 use crate::{
-    Archive, Board, BoardError, Cluster, Container, Duplex, Facts, ImageRemoval, LogLine, LogQuery,
-    connection, router,
+    Archive, Board, BoardError, Cluster, Container, Duplex, Facts, Health, ImageRemoval, LogLine,
+    LogQuery, connection, router,
     types::{image::LocalImage, swarm::JoinTokens},
 };
 
@@ -275,6 +275,13 @@ impl Board for FakeBoard {
             address: format!("10.0.0.{}", self.number),
             cgroup_version: "2",
             ..Facts::default()
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            problems: vec!["there is no network cable".to_owned()],
+            boot: json!({"board": "rpi4", "kernel_ms": 900, "phases": []}),
         }
     }
 

@@ -43,7 +43,9 @@ mod router;
 mod server;
 mod standing;
 
-pub use board::{Archive, Board, BoardError, Container, Facts, ImageRemoval, LogLine, LogQuery};
+pub use board::{
+    Archive, Board, BoardError, Container, Facts, Health, ImageRemoval, LogLine, LogQuery,
+};
 pub use body::JSON_BYTES;
 pub use cluster::{Cluster, Dial, Duplex, Propose, ReadVitals, WriteTokens};
 pub use error::{ApiError, chain};

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use bramble_agent::Agent;
 use bramble_api::{
-    Archive, Board, BoardError, Container, Facts, ImageRemoval, LogLine, LogQuery, chain,
+    Archive, Board, BoardError, Container, Facts, Health, ImageRemoval, LogLine, LogQuery, chain,
     types::image::LocalImage,
 };
 use bramble_cluster::{
@@ -28,8 +28,12 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
+use crate::problems::Problems;
+
 /// The file in the data folder that says: this board left its cluster and seeks no other.
 pub(crate) const LEFT: &str = "left";
+/// The file in the run folder that says how the board started.
+const BOOT_REPORT: &str = "boot.json";
 /// How long a container has to stop when its board leaves the cluster.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -50,6 +54,12 @@ impl CurrentAgent {
     }
 }
 
+/// What the board wrote down of its start, as JSON; `null` where Bramble is not process 1.
+pub(crate) fn boot_report(run_dir: &Path) -> Value {
+    let text = fs::read_to_string(run_dir.join(BOOT_REPORT)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
 /// Whether this board left its cluster on purpose.
 pub(crate) fn has_left(data_dir: &Path) -> bool {
     data_dir.join(LEFT).exists()
@@ -61,6 +71,10 @@ pub(crate) struct ThisBoard {
     pub(crate) description: NodeDescription,
     /// Where it keeps its data.
     pub(crate) data_dir: PathBuf,
+    /// Where it keeps what a start ends, such as how it started.
+    pub(crate) run_dir: PathBuf,
+    /// What is wrong with it.
+    pub(crate) problems: Problems,
     /// Its containers.
     pub(crate) keeper: Keeper,
     /// Its images.
@@ -99,6 +113,10 @@ impl Board for ThisBoard {
             cgroup_version: cgroup_version(),
             labels: self.description.engine_labels.clone(),
         }
+    }
+
+    fn health(&self) -> Health {
+        Health { problems: self.problems.texts(), boot: boot_report(&self.run_dir) }
     }
 
     fn is_member(&self) -> bool {

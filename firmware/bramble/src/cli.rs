@@ -3,8 +3,11 @@
 //! One file a noun. Every verb is a request or two to the socket; nothing here knows more than the
 //! API tells, so what the `docker` client does and what this does cannot drift apart.
 
+mod board;
+mod card;
 mod client;
 mod cluster;
+mod flash;
 mod human;
 mod image;
 mod logs;
@@ -62,6 +65,12 @@ pub(crate) enum Command {
     Ps(ps::Ps),
     /// Show the logs of a service or a task
     Logs(logs::Logs),
+    /// Show the board itself: its problems, and how it started
+    Board(board::Board),
+    /// Change the settings on a card, in a card image, or in a bramble.toml
+    Card(Box<card::Card>),
+    /// Write a card image to a card, and read it back
+    Flash(flash::Flash),
     /// Show what the board and its cluster are
     Info(system::Info),
     /// Show the versions of the client and of the board's firmware
@@ -73,6 +82,12 @@ pub(crate) enum Command {
 /// # Errors
 /// In the words of the person at the keyboard.
 pub(crate) fn run(command: Command, connection: &Connection) -> Result<()> {
+    let command = match command {
+        // These talk to no board.
+        Command::Card(verb) => return verb.run(),
+        Command::Flash(verb) => return verb.run(),
+        command => command,
+    };
     let client = Client::new(connection.host.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -87,6 +102,9 @@ pub(crate) fn run(command: Command, connection: &Connection) -> Result<()> {
             Command::Cluster(verb) => verb.run(&client).await,
             Command::Ps(verb) => verb.run(&client).await,
             Command::Logs(verb) => verb.run(&client).await,
+            Command::Board(verb) => verb.run(&client).await,
+            Command::Card(verb) => verb.run(),
+            Command::Flash(verb) => verb.run(),
             Command::Info(verb) => verb.run(&client).await,
             Command::Version(verb) => verb.run(&client).await,
         }
@@ -141,6 +159,11 @@ mod tests {
             "swarm leave --force",
             "cluster info --format json",
             "ps -a",
+            "card bramble.img --key new --hostname pi-1 --wifi home --join 10.0.0.1:7420",
+            "card /dev/sdx --show --format json",
+            "flash bramble.img.zst /dev/sdx --yes",
+            "flash",
+            "board --format json",
             "-H unix:///run/x.sock info",
         ] {
             let words = std::iter::once("bramble").chain(line.split(' '));

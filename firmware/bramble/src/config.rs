@@ -19,7 +19,8 @@ use std::{
 
 use serde::Deserialize;
 
-pub(crate) use network::{Method, NetworkConfig, Prefixed, TimeConfig, WifiConfig};
+pub(crate) use lenient::heading;
+pub(crate) use network::{NetworkConfig, TimeConfig, WifiConfig};
 use soundness::{hostname, locate, mqtt_url};
 
 /// The settings of one board. Everything has a default; an empty file is a sound one.

@@ -10,7 +10,7 @@ use bramble_containers::{
 };
 use clap::Args;
 
-use crate::{config::Config, log, node};
+use crate::{config::Config, log, node, problems::Problems};
 
 /// Where a board keeps what must survive a power cut.
 const DATA_DIR: &str = "/var/lib/bramble";
@@ -49,9 +49,9 @@ impl Daemon {
     /// If the configuration cannot be used, or a keeper cannot begin here.
     pub(crate) fn run(self) -> Result<()> {
         log::start();
-        let (config, problems) = self.read_config()?;
+        let config = self.read_config()?;
         if self.kept {
-            return self.run_kept(config, problems);
+            return self.run_kept(config);
         }
         if !nix::unistd::geteuid().is_root() {
             bail!("a board makes containers, so it needs root: run it with sudo");
@@ -69,7 +69,7 @@ impl Daemon {
         Layout::new(&self.run_dir, &self.data_dir, &self.cgroup)
     }
 
-    fn run_kept(self, config: Config, problems: Vec<String>) -> Result<()> {
+    fn run_kept(self, config: Config) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(node::WORKERS)
             .max_blocking_threads(node::BLOCKING_THREADS)
@@ -77,7 +77,7 @@ impl Daemon {
             .enable_all()
             .build()
             .context("cannot start the daemon's runtime")?;
-        match runtime.block_on(node::run(&self, config, problems)) {
+        match runtime.block_on(node::run(&self, config, Problems::default())) {
             Ok(node::End::Orderly) => end(exit_code::END),
             Ok(node::End::Restart) => end(exit_code::RESTART),
             Err(error) if error.is::<node::Unusable>() => {
@@ -88,17 +88,17 @@ impl Daemon {
         }
     }
 
-    /// The settings, and what is wrong with them. An appliance has nobody before it who could
-    /// mend them, so it goes on with what is sound.
-    fn read_config(&self) -> Result<(Config, Vec<String>)> {
+    /// The settings. An appliance has nobody before it who could mend them, so it goes on with
+    /// what is sound; what is not stands in the report of its boot.
+    fn read_config(&self) -> Result<Config> {
         match &self.config {
             Some(path) if self.appliance => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read {}", path.display()))?;
-                Ok(Config::read_lenient(&text))
+                Ok(Config::read_lenient(&text).0)
             }
-            Some(path) => Ok((Config::read(path)?, Vec::new())),
-            None => Ok((Config::default(), Vec::new())),
+            Some(path) => Ok(Config::read(path)?),
+            None => Ok(Config::default()),
         }
     }
 

@@ -16,6 +16,7 @@
 
 mod appliance;
 mod board;
+mod card;
 mod cli;
 mod config;
 mod daemon;
@@ -25,6 +26,7 @@ mod lab;
 mod log;
 mod networking;
 mod node;
+mod problems;
 mod reporting;
 mod seeking;
 mod whoami;

@@ -31,9 +31,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    board::{CurrentAgent, LEFT, ThisBoard, has_left},
+    board::{CurrentAgent, LEFT, ThisBoard, boot_report, has_left},
     config::Config,
     daemon::Daemon,
+    problems::{self, Problems},
     reporting,
     seeking::{Invitation, Seeker, announce},
 };
@@ -69,27 +70,27 @@ struct Parts {
     manager: Manager,
     agent: CurrentAgent,
     restart: Arc<Notify>,
+    problems: Problems,
 }
 
 /// Runs the board until it is asked to end, or a part of it fails.
 ///
 /// # Errors
 /// If a part fails. The keeper then starts another daemon, which finds the containers again.
-///
-/// `problems` are what is wrong with the settings.
-pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Vec<String>) -> Result<End> {
-    for problem in &problems {
-        warn!("{problem}");
+pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> Result<End> {
+    for problem in boot_report(&daemon.run_dir)["problems"].as_array().into_iter().flatten() {
+        problems.add("boot", problem.as_str().unwrap_or_default());
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let parts = start(daemon, &config).await?;
+    let parts = start(daemon, &config, problems).await?;
     let mut tasks = JoinSet::new();
     spawn_seeker(daemon, &config, &parts, &mut tasks)?;
     serve(daemon, &config, &parts, &mut tasks).await?;
     if let Some(mqtt) = config.mqtt.clone() {
-        let Parts { manager, agent, peering, .. } = &parts;
-        tasks.spawn(reporting::run(mqtt, manager.clone(), agent.clone(), peering.clone()));
+        let Parts { manager, agent, peering, problems, .. } = &parts;
+        let (manager, agent) = (manager.clone(), agent.clone());
+        tasks.spawn(reporting::run(mqtt, manager, agent, peering.clone(), problems.clone()));
     }
     let end = tokio::select! {
         _ = terminate.recv() => Ok(End::Orderly),
@@ -116,8 +117,8 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Vec<String>) 
     end
 }
 
-async fn start(daemon: &Daemon, config: &Config) -> Result<Parts> {
-    let description = describe(config)?;
+async fn start(daemon: &Daemon, config: &Config, problems: Problems) -> Result<Parts> {
+    let description = describe(config, &problems)?;
     let keeper = Keeper::connect(&daemon.layout().socket()).await?;
     let options = ImageStoreOptions::new(daemon.data_dir.join("images"));
     let images = tokio::task::spawn_blocking(|| ImageStore::open(options)).await??;
@@ -130,7 +131,7 @@ async fn start(daemon: &Daemon, config: &Config) -> Result<Parts> {
         .await
         .context("the manager cannot start")?;
     let (agent, restart) = (CurrentAgent::default(), Arc::default());
-    Ok(Parts { keeper, images, peering, manager, agent, restart })
+    Ok(Parts { keeper, images, peering, manager, agent, restart, problems })
 }
 
 /// Runs the agent while this board is a member. A board that ceases to be one starts afresh.
@@ -197,10 +198,12 @@ async fn serve(
     parts: &Parts,
     tasks: &mut JoinSet<Result<Infallible>>,
 ) -> Result<()> {
-    let Parts { keeper, images, peering, manager, agent, restart } = parts;
+    let Parts { keeper, images, peering, manager, agent, restart, problems } = parts;
     let board = ThisBoard {
-        description: describe(config)?,
+        description: describe(config, problems)?,
         data_dir: daemon.data_dir.clone(),
+        run_dir: daemon.run_dir.clone(),
+        problems: problems.clone(),
         keeper: keeper.clone(),
         images: images.clone(),
         peering: peering.clone(),
@@ -245,9 +248,13 @@ async fn serve(
     Ok(())
 }
 
-fn describe(config: &Config) -> Result<NodeDescription> {
+/// What the board says of itself. Problems that come up later are in its API and its reports.
+fn describe(config: &Config, problems: &Problems) -> Result<NodeDescription> {
     let hostname = config.board.hostname.as_deref();
-    let labels = config.board.labels.clone();
+    let mut labels = config.board.labels.clone();
+    if let Some(text) = problems.label() {
+        labels.insert(problems::LABEL.to_owned(), text);
+    }
     let version = env!("CARGO_PKG_VERSION");
     bramble_host::description(&Sources::default(), hostname, version, labels)
         .context("this machine cannot be described")

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use anyhow::{Context, Result};
 use bramble_agent::{Agent, LocalContainer};
+use bramble_api::chain;
 use bramble_cluster::NodeId;
 use bramble_containers::ContainerState;
 use bramble_manager::Manager;
@@ -11,17 +12,19 @@ use bramble_peering::{Membership, Peering};
 use bramble_telemetry::{BoardReport, BrokerConfig, Reporter, Sources};
 use tokio::sync::{oneshot, watch};
 
-use crate::{board::CurrentAgent, config::MqttConfig};
+use crate::{board::CurrentAgent, config::MqttConfig, problems::Problems};
 
-/// Reports for ever. Dropping it is the goodbye.
+/// Reports for ever. Dropping it is the goodbye. Settings that cannot be used are a problem: the
+/// board is none the worse without a broker.
 ///
 /// # Errors
-/// If the settings cannot be used.
+/// Only when another part of the board has ended.
 pub(crate) async fn run(
     mqtt: MqttConfig,
     manager: Manager,
     agent: CurrentAgent,
     peering: Peering,
+    problems: Problems,
 ) -> Result<Infallible> {
     let broker = BrokerConfig {
         url: mqtt.url,
@@ -35,13 +38,17 @@ pub(crate) async fn run(
         node: peering.node_id(),
         state: manager.state(),
         leader: watched,
-        board: Box::new(move || report(&manager, &agent, &peering)),
+        board: {
+            let problems = problems.clone();
+            Box::new(move || report(&manager, &agent, &peering, &problems))
+        },
     };
     let (_never, goodbye) = oneshot::channel::<Infallible>();
     tokio::select! {
         ended = Reporter::new(broker, sources).run(goodbye) => {
-            ended.context("telemetry has ended")?;
-            anyhow::bail!("telemetry has ended")
+            let Err(error) = ended else { anyhow::bail!("telemetry has ended") };
+            problems.add("telemetry", chain(&error));
+            std::future::pending().await
         }
         ended = follow => ended,
     }
@@ -60,7 +67,12 @@ async fn follow_leader(
     }
 }
 
-fn report(manager: &Manager, agent: &CurrentAgent, peering: &Peering) -> BoardReport {
+fn report(
+    manager: &Manager,
+    agent: &CurrentAgent,
+    peering: &Peering,
+    problems: &Problems,
+) -> BoardReport {
     let leadership = manager.leadership().borrow().clone();
     let role = match *peering.membership().borrow() {
         Membership::Seeking => "seeking",
@@ -77,6 +89,7 @@ fn report(manager: &Manager, agent: &CurrentAgent, peering: &Peering) -> BoardRe
         version: env!("CARGO_PKG_VERSION").to_owned(),
         role,
         tasks_running: running,
+        problems: problems.texts(),
         vitals: agent.get().map(Agent::vitals).unwrap_or_default(),
     }
 }

@@ -49,6 +49,7 @@ mod unpack;
 pub use archive::archive_folder;
 pub use blobs::BlobError;
 pub use builder::{BuildError, FileContent, ImageBuilder};
+pub use compression::Zstd;
 pub use config::ImageConfig;
 pub use exchange::{FetchError, ServeError};
 pub use import::LoadError;

@@ -8,6 +8,8 @@
 //!   `availability` (`online`, or `offline` by last will) and `state`, every 10 s.
 //! - **cluster topics** `bramble/cluster/<cluster id>/…`: what the leader says: `state`,
 //!   `service/<service id>/state`, and `event` for what happened.
+//! - **discovery** `homeassistant/…/config`: what makes Home Assistant show a board: today whether
+//!   it has problems, and which.
 //! - **outbox**: what the broker has not confirmed yet. Of a state only the latest counts; events
 //!   wait in order, and the oldest give way when the outbox is full.
 //!
@@ -19,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod broker;
+mod discovery;
 mod events;
 mod outbox;
 mod report;

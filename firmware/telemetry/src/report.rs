@@ -16,6 +16,8 @@ pub struct BoardReport {
     pub role: &'static str,
     /// How many containers run on it.
     pub tasks_running: usize,
+    /// What is wrong with it, each in words.
+    pub problems: Vec<String>,
     /// What its sensors say.
     pub vitals: Vitals,
 }
@@ -35,6 +37,8 @@ pub fn board_state(report: &BoardReport) -> Value {
         "disk_used": vitals.disk_used_bytes,
         "disk_total": vitals.disk_total_bytes,
         "uptime": vitals.uptime.as_secs(),
+        "has_problems": !report.problems.is_empty(),
+        "problems": report.problems,
     });
     if let Some(temperature) = vitals.temperature_millicelsius {
         state["temperature"] = json!(f64::from(temperature) / 1000.0);

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::{
     Event,
     broker::{Broker, BrokerConfig, BrokerConfigError, Signal},
+    discovery,
     events::board_name,
     events_between,
     outbox::{Message, Outbox},
@@ -114,7 +115,10 @@ impl Reporter {
     }
 
     fn look_at_board(&mut self) {
-        let state = report::board_state(&(self.sources.board)());
+        let report = (self.sources.board)();
+        let (topic, config) = discovery::problems(self.sources.node, &report);
+        self.outbox.put_state(topic, config.to_string().into_bytes());
+        let state = report::board_state(&report);
         let topic = format!("bramble/board/{}/state", self.sources.node);
         self.outbox.put_state(topic, state.to_string().into_bytes());
     }

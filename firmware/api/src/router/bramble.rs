@@ -44,7 +44,7 @@ const LIVE_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// `GET /bramble/board`: this board and the cluster as it sees it, whoever leads.
 pub(super) async fn board(State(api): State<Arc<Api>>) -> Json<Value> {
-    let facts = api.board.facts();
+    let (facts, health) = (api.board.facts(), api.board.health());
     Json(json!({
         "node": api.cluster.node.to_string(),
         "hostname": facts.hostname,
@@ -54,6 +54,9 @@ pub(super) async fn board(State(api): State<Arc<Api>>) -> Json<Value> {
         "leader": (api.cluster.leader)().map(|leader| leader.to_string()),
         "consensus": consensus(&api),
         "containers": api.board.containers().len(),
+        "problems": health.problems,
+        "profile": health.boot["board"],
+        "boot": health.boot,
     }))
 }
 

@@ -193,8 +193,8 @@ fn by_lines(text: &str, problems: &mut Vec<String>) -> Settings {
     settings
 }
 
-/// The path of a section's heading.
-fn heading(line: &str) -> Option<Vec<String>> {
+/// The path of a section's heading (`[board.labels]`).
+pub(crate) fn heading(line: &str) -> Option<Vec<String>> {
     let mut table: Table = line.parse().ok()?;
     let mut path = Vec::new();
     while let Some(key) = table.keys().next().cloned() {

@@ -1,6 +1,6 @@
 use proptest::prelude::{any, prop_assert, proptest};
 
-use super::*;
+use super::{network::Method, *};
 
 const TEMPLATE: &str = include_str!("../card/bramble.toml");
 

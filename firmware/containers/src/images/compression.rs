@@ -96,14 +96,24 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Any number of zstd frames, skippable ones among them (zstd:chunked and pzstd write such).
-struct Zstd<R> {
+pub struct Zstd<R> {
     decoder: FrameDecoder,
     source: R,
     is_in_frame: bool,
 }
 
+impl<R> fmt::Debug for Zstd<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Zstd")
+            .field("is_in_frame", &self.is_in_frame)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<R: BufRead> Zstd<R> {
-    fn new(source: R) -> Self {
+    /// Decodes what `source` holds, from its beginning.
+    pub fn new(source: R) -> Self {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(ZSTD_WINDOW_BYTES);
         Self { decoder, source, is_in_frame: false }
