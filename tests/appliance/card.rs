@@ -119,6 +119,9 @@ impl Card {
 
     /// Fills the data partition to the last block, if nothing else is written meanwhile.
     pub fn fill_data(&self) {
+        // After a power cut the journal comes first; what is written before it would be undone.
+        let replayed = try_run("e2fsck", &["-p", &self.data()]);
+        assert!(replayed.status.code().is_some_and(|code| code <= 1), "{}", both(&replayed));
         let filler = self.path.with_extension("filler");
         fs::write(&filler, vec![0x5a; 1 << 20]).expect("a file");
         for number in 0.. {
