@@ -24,9 +24,6 @@ const OPTIONS: &[&str] = &[
     "16384",
     "-J",
     "size=8",
-    // What some versions of mke2fs turn on and others do not.
-    "-O",
-    "^orphan_file,^metadata_csum_seed",
     "-L",
     "BRAMBLE-DATA",
     "-U",
@@ -35,18 +32,32 @@ const OPTIONS: &[&str] = &[
     "hash_seed=b4a4b1e0-0000-4000-8000-000000000005,root_owner=0:0,resize=67108864,lazy_itable_init=1",
 ];
 
+/// In place of this machine's `/etc/mke2fs.conf`, so that every machine makes the same.
+const CONFIGURATION: &str = "\
+[defaults]
+    base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+    default_mntopts = acl,user_xattr
+    enable_periodic_fsck = 0
+[fs_types]
+    ext4 = {
+        features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+    }
+";
+
 /// The file system's bytes.
 pub(crate) fn empty() -> Result<Vec<u8>> {
     let mke2fs = tools::find("mke2fs", "e2fsprogs")?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let path = folder.path().join("data.ext4");
     File::create(&path)?.set_len(SIZE as u64)?;
+    let configuration = folder.path().join("mke2fs.conf");
+    fs::write(&configuration, CONFIGURATION)?;
     let made = Command::new(mke2fs)
         .args(OPTIONS)
         .arg(&path)
         .env("E2FSPROGS_FAKE_TIME", MADE_AT)
         .env("SOURCE_DATE_EPOCH", MADE_AT)
-        .env("MKE2FS_CONFIG", "/dev/null")
+        .env("MKE2FS_CONFIG", &configuration)
         .output()
         .context("cannot start mke2fs")?;
     if !made.status.success() {

@@ -64,14 +64,23 @@ impl Tree {
 
     /// The content of the file at `path`, through links.
     pub(crate) fn file(&self, path: &str) -> Option<&[u8]> {
-        let mut path = path;
+        let mut path = path.to_owned();
         for _ in 0..LINKS_MAX {
-            match self.entries.get(path)? {
-                Entry::File(bytes) => return Some(bytes),
-                Entry::Link(target) => path = target,
+            if let Some(Entry::File(bytes)) = self.entries.get(&path) {
+                return Some(bytes);
             }
+            path = self.follow(&path)?;
         }
         None
+    }
+
+    /// Where the first link in `path` leads: a folder may be one, too.
+    fn follow(&self, path: &str) -> Option<String> {
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        ends.into_iter().find_map(|end| match self.entries.get(&path[..end])? {
+            Entry::Link(target) => Some(format!("{target}{}", &path[end..])),
+            Entry::File(_) => None,
+        })
     }
 
     /// As [`Tree::file`]; says what is missing.
@@ -149,6 +158,10 @@ mod tests {
         link.set_entry_type(tar::EntryType::Symlink);
         link.set_size(0);
         tar.append_link(&mut link, "./usr/lib/brcm/radio.bin", "../cypress/radio.bin").unwrap();
+        let mut folder = tar::Header::new_gnu();
+        folder.set_entry_type(tar::EntryType::Symlink);
+        folder.set_size(0);
+        tar.append_link(&mut folder, "./usr/lib/radios", "brcm").unwrap();
         let tar = zstd::encode_all(&tar.into_inner().unwrap()[..], 1).unwrap();
         let mut deb = b"!<arch>\n".to_vec();
         deb.extend(member("debian-binary", b"2.0\n"));
@@ -161,6 +174,7 @@ mod tests {
         tree.unpack(file.path()).unwrap();
         assert_eq!(tree.file("usr/lib/brcm/radio.bin").unwrap(), b"hello");
         assert_eq!(tree.below("usr/lib/brcm/").collect::<Vec<_>>(), ["usr/lib/brcm/radio.bin"]);
+        assert_eq!(tree.file("usr/lib/radios/radio.bin").unwrap(), b"hello");
         let error = tree.expect("usr/lib/none").unwrap_err();
         assert_eq!(error.to_string(), "no locked package has /usr/lib/none");
     }
