@@ -8,14 +8,20 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::tools;
+
 /// Builds the firmware for `arch` (`x86_64`, `aarch64`) and returns the binary's path.
 ///
 /// With musl if that target is installed or rustup can install it; else, on this machine's own
 /// architecture, with a static glibc, which every Debian with a C compiler has.
-pub(crate) fn build(arch: &str) -> Result<PathBuf> {
+pub(crate) fn build(arch: &str, profile: &str) -> Result<PathBuf> {
     let musl = format!("{arch}-unknown-linux-musl");
     if has_target(&musl) || add_target(&musl) {
-        return cargo_build(&musl, &[]);
+        if arch == "aarch64" {
+            // For the assembly of `ring`, the one part that is not Rust.
+            tools::find("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")?;
+        }
+        return cargo_build(&musl, profile, &[]);
     }
     if arch != std::env::consts::ARCH {
         bail!("the Rust target {musl} is not installed: `rustup target add {musl}` installs it");
@@ -23,6 +29,7 @@ pub(crate) fn build(arch: &str) -> Result<PathBuf> {
     let gnu = format!("{arch}-unknown-linux-gnu");
     cargo_build(
         &gnu,
+        profile,
         &[
             "--config",
             "target.'cfg(target_env = \"gnu\")'.rustflags=['-Ctarget-feature=+crt-static']",
@@ -30,17 +37,22 @@ pub(crate) fn build(arch: &str) -> Result<PathBuf> {
     )
 }
 
-fn cargo_build(target: &str, settings: &[&str]) -> Result<PathBuf> {
+fn cargo_build(target: &str, profile: &str, settings: &[&str]) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--package", "bramble", "--target", target]).args(settings);
-    cargo.current_dir(root()).stdout(Stdio::null());
+    cargo.args(["build", "--package", "bramble", "--target", target, "--profile", profile]);
+    cargo.args(settings).current_dir(crate::root()).stdout(Stdio::null());
     let status = cargo.status().context("cannot start cargo")?;
     if !status.success() {
         bail!("the firmware for {target} was not built: cargo ended with {status}");
     }
-    let folder =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(folder.join(target).join("release/bramble"))
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target_folder().join(target).join(folder).join("bramble"))
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| crate::root().join("target"), |folder| crate::root().join(folder))
 }
 
 fn has_target(target: &str) -> bool {
@@ -53,8 +65,4 @@ fn add_target(target: &str) -> bool {
     let added =
         Command::new("rustup").args(["target", "add", target]).stdout(Stdio::null()).status();
     added.is_ok_and(|status| status.success())
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
 }
