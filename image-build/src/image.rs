@@ -43,8 +43,7 @@ pub(crate) fn build(order: &Order) -> Result<()> {
         Some(path) => path.clone(),
         None => firmware::build(kind.arch(), &order.profile)?,
     };
-    let binary =
-        fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
+    let binary = fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
     let modules = Modules::new(&tree)?;
     let folder = crate::root().join("hardware");
     let boards = hardware::boards(&folder, kind.boards())?;

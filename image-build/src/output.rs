@@ -77,11 +77,7 @@ fn describe(path: &Path) -> Result<()> {
     let beside = PathBuf::from(beside);
     fs::write(&beside, format!("{sum}  {}\n", file_name(path)))
         .with_context(|| format!("cannot write {}", beside.display()))?;
-    let written = writeln!(
-        io::stdout(),
-        "{}: {}\n  sha256 {sum}",
-        path.display(),
-        size(bytes.len() as u64)
-    );
+    let written =
+        writeln!(io::stdout(), "{}: {}\n  sha256 {sum}", path.display(), size(bytes.len() as u64));
     written.context("cannot print")
 }

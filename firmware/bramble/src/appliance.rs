@@ -3,6 +3,9 @@
 //! Boots the board, becomes the keeper, and sees the board off when the keeper has ended. Runs with
 //! one thread from the first line to the last.
 
+mod lights;
+pub(crate) mod services;
+
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},

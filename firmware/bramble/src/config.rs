@@ -9,6 +9,7 @@ mod network;
 mod soundness;
 #[cfg(test)]
 mod tests;
+mod uplink;
 
 use std::{
     collections::BTreeMap,

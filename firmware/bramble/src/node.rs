@@ -20,17 +20,17 @@ use bramble_containers::{
 };
 use bramble_host::Sources;
 use bramble_manager::{Manager, ManagerConfig};
-use bramble_peering::{
-    ClusterKey, Discovery, Interfaces, JoinToken, PORT, Peering, PeeringConfig, Protocol,
-};
+use bramble_network::uplink::Status;
+use bramble_peering::{ClusterKey, Discovery, JoinToken, PORT, Peering, PeeringConfig, Protocol};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 use tracing::{info, warn};
 
 use crate::{
+    appliance::services,
     board::{CurrentAgent, LEFT, ThisBoard, boot_report, has_left},
     config::Config,
     daemon::Daemon,
@@ -83,10 +83,16 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let parts = start(daemon, &config, problems).await?;
     let mut tasks = JoinSet::new();
-    spawn_seeker(daemon, &config, &parts, &mut tasks)?;
+    let network = daemon.appliance.then(|| services::start_network(&config, &problems, &mut tasks));
+    let parts = start(daemon, &config, problems).await?;
+    spawn_seeker(daemon, &config, &parts, network, &mut tasks)?;
     serve(daemon, &config, &parts, &mut tasks).await?;
+    if daemon.appliance {
+        let Parts { peering, manager, problems, .. } = &parts;
+        services::say_ready(&daemon.run_dir);
+        services::start_light(&daemon.run_dir, peering, manager, problems, &mut tasks);
+    }
     if let Some(mqtt) = config.mqtt.clone() {
         let Parts { manager, agent, peering, problems, .. } = &parts;
         let (manager, agent) = (manager.clone(), agent.clone());
@@ -175,9 +181,10 @@ fn spawn_seeker(
     daemon: &Daemon,
     config: &Config,
     parts: &Parts,
+    network: Option<watch::Receiver<Status>>,
     tasks: &mut JoinSet<Result<Infallible>>,
 ) -> Result<()> {
-    let Parts { peering, manager, .. } = parts;
+    let Parts { peering, manager, problems, .. } = parts;
     tasks.spawn(announce(peering.clone(), manager.clone()));
     if has_left(&daemon.data_dir) {
         warn!(
@@ -186,8 +193,18 @@ fn spawn_seeker(
         );
         return Ok(());
     }
+    if daemon.appliance && !config.cluster.names_one() {
+        // Two such boards would be two clusters for ever, and a card is easily forgotten.
+        problems.add("configuration", problems::NO_CLUSTER);
+        return Ok(());
+    }
     let seeker = Seeker::new(peering.clone(), manager.clone(), invitation(config)?);
-    tasks.spawn(seeker.run());
+    tasks.spawn(async move {
+        if let Some(network) = network {
+            services::wait_for_address(network).await;
+        }
+        seeker.run().await
+    });
     Ok(())
 }
 
@@ -266,15 +283,11 @@ fn peering_config(
     description: &NodeDescription,
 ) -> Result<PeeringConfig> {
     let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT));
-    let interfaces = match config.board.interfaces.as_slice() {
-        [] => Interfaces::Physical,
-        names => Interfaces::Named(names.to_vec()),
-    };
     Ok(PeeringConfig {
         directory: daemon.data_dir.join("peering"),
         listen: config.board.listen.unwrap_or(anywhere),
         cluster_key: config.cluster.key.map(|key| ClusterKey::from_bytes(key.bytes())),
-        discovery: Discovery::Mdns(interfaces),
+        discovery: Discovery::Mdns(config.seek_on()),
         description: description.clone(),
         built_at: Timestamp::from_millis(BUILT_AT),
     })

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 
 /// The engine label that carries the problems.
 pub(crate) const LABEL: &str = "board.problems";
@@ -59,18 +59,6 @@ impl Problems {
         });
         for text in texts {
             self.add(source, text);
-        }
-    }
-
-    /// Nothing is wrong any more, says `source`.
-    pub(crate) fn clear(&self, source: &'static str) {
-        let is_changed = self.0.send_if_modified(|problems| {
-            let before = problems.len();
-            problems.retain(|problem| problem.source != source);
-            before != problems.len()
-        });
-        if is_changed {
-            info!(%source, "what was wrong is right again");
         }
     }
 

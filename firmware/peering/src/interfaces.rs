@@ -17,6 +17,8 @@ pub enum Interfaces {
     Physical,
     /// These.
     Named(Vec<String>),
+    /// Those of this VLAN: `eth0.10`, or `vlan10` where the interface's own name is long.
+    Tagged(u16),
 }
 
 impl Interfaces {
@@ -28,6 +30,9 @@ impl Interfaces {
                 is_plain && Path::new("/sys/class/net").join(name).join("device").exists()
             }
             Self::Named(names) => names.iter().any(|named| named == name),
+            Self::Tagged(vlan) => {
+                name == format!("vlan{vlan}") || name.ends_with(&format!(".{vlan}"))
+            }
         }
     }
 
@@ -62,6 +67,13 @@ impl Interfaces {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_interfaces_of_a_vlan_are_known_by_its_number() {
+        let tagged = Interfaces::Tagged(10);
+        assert!(tagged.contains("eth0.10") && tagged.contains("vlan10"));
+        assert!(!tagged.contains("eth0") && !tagged.contains("eth0.110") && !tagged.contains("lo"));
+    }
 
     #[test]
     fn loopback_is_not_physical_but_may_be_named() {

@@ -1,0 +1,102 @@
+//! What a daemon does on an appliance, because nobody else is there to do it: network, clock,
+//! drivers for what is plugged in later, the light.
+
+use std::{convert::Infallible, io, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use bramble_host::{Places, Sources, boot::Report, clock, led::Led, modules};
+use bramble_manager::Manager;
+use bramble_network::uplink::Status;
+use bramble_peering::Peering;
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tracing::warn;
+
+use super::lights;
+use crate::{config::Config, networking, problems::Problems};
+
+/// How long a board without an address waits before it seeks its cluster all the same: a cable may
+/// be missing for ever, and what is on this board's disk should run.
+const ADDRESS_WITHIN: Duration = Duration::from_secs(20);
+
+/// The daemon's tasks.
+type Tasks = JoinSet<Result<Infallible>>;
+
+/// Brings the network up, and says what becomes of it.
+pub(crate) fn start_network(
+    config: &Config,
+    problems: &Problems,
+    tasks: &mut Tasks,
+) -> watch::Receiver<Status> {
+    let hostname = bramble_host::hostname(&Sources::default()).unwrap_or_default();
+    let settings = config.uplink(&hostname);
+    let (sender, status) = watch::channel(Status::default());
+    tasks.spawn(networking::run(settings, config.time.servers.clone(), sender, set_clock));
+    tasks.spawn(report(status.clone(), problems.clone()));
+    tasks.spawn(load_drivers());
+    status
+}
+
+/// Waits until the board has an address, but not for ever. A board that seeks before it can hear
+/// anybody believes that it is alone.
+pub(crate) async fn wait_for_address(mut network: watch::Receiver<Status>) {
+    let has_address = network.wait_for(|status| !status.addresses.is_empty());
+    if timeout(ADDRESS_WITHIN, has_address).await.is_err() {
+        warn!("no address after {} s: is the cable plugged in?", ADDRESS_WITHIN.as_secs());
+    }
+}
+
+/// Shows the board's place in the cluster by its light, if it has one.
+pub(crate) fn start_light(
+    run_dir: &Path,
+    peering: &Peering,
+    manager: &Manager,
+    problems: &Problems,
+    tasks: &mut Tasks,
+) {
+    let places = Places::default();
+    let led = Report::load(&run_dir.join("boot.json"))
+        .ok()
+        .and_then(|report| Led::find(&places.sources, report.board.as_deref()));
+    if let Some(led) = led {
+        tasks.spawn(lights::run(led, peering.clone(), manager.clone(), problems.clone()));
+    }
+}
+
+/// Says on the console that the board can be talked to, and how long that took.
+pub(crate) fn say_ready(run_dir: &Path) {
+    let kernel = Report::load(&run_dir.join("boot.json")).map_or(0, |report| report.kernel_ms);
+    let now = u64::try_from(clock::since_power_on().as_millis()).unwrap_or(u64::MAX);
+    eprintln!("bramble: API ready after {} ms", now.saturating_sub(kernel));
+}
+
+async fn report(mut status: watch::Receiver<Status>, problems: Problems) -> Result<Infallible> {
+    loop {
+        problems.set("network", status.borrow_and_update().problems.clone());
+        status.changed().await.context("the board has lost its network")?;
+    }
+}
+
+/// The kernel announces devices to whoever listens; a thread listens.
+async fn load_drivers() -> Result<Infallible> {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("drivers".to_owned())
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            let Err(error) = modules::watch(&Places::default());
+            // Nobody waits for it when the daemon ends.
+            let _ = ended.send(error);
+        })
+        .context("cannot start the thread that loads drivers")?;
+    if let Ok(error) = end.await {
+        warn!(error = %bramble_api::chain(&error), "devices that are plugged in now find no driver");
+    }
+    std::future::pending().await
+}
+
+fn set_clock(to: std::time::SystemTime) -> io::Result<()> {
+    let since = to.duration_since(std::time::UNIX_EPOCH).map_err(io::Error::other)?;
+    clock::step(since).map_err(io::Error::other)?;
+    // So that the next boot starts from here, even if it finds nobody to ask.
+    clock::save(&Places::default().bramble()).map_err(io::Error::other)
+}
