@@ -78,8 +78,8 @@ fn a_cable_that_is_plugged_in_late() {
 #[test]
 fn a_data_partition_that_is_full() {
     let segment = Segment::new();
-    // As big as its image: there is nothing to grow into.
-    let settings = Settings { card_bytes: None, ..Settings::default() };
+    // Small, so that it is soon full; an image's 64 MB are kept free.
+    let settings = Settings { card_bytes: Some(900 << 20), ..Settings::default() };
     let mut board = Machine::with(&segment, 1, settings);
     board.boot();
     drop(works(&segment));
