@@ -138,7 +138,7 @@ impl Observer {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        if !head.split_whitespace().nth(1).is_some_and(|status| status == "200") {
+        if head.split_whitespace().nth(1) != Some("200") {
             return None;
         }
         if body.trim() == "OK" { Some(Value::Bool(true)) } else { serde_json::from_str(body).ok() }
