@@ -9,6 +9,8 @@ use std::{
 use crate::command::{both, run, try_run};
 
 const SECTOR: u64 = 512;
+/// Partitions begin and end on these.
+const MIB: u64 = 1 << 20;
 /// Where the four entries of the partition table begin, and how long one is.
 const TABLE: u64 = 446;
 const ENTRY: u64 = 16;
@@ -119,35 +121,54 @@ impl Card {
 
     /// Fills the data partition to the last block, if nothing else is written meanwhile.
     pub fn fill_data(&self) {
+        let data = self.take_out_data();
         // After a power cut the journal comes first; what is written before it would be undone.
-        let replayed = try_run("e2fsck", &["-p", &self.data()]);
+        let replayed = try_run("e2fsck", &["-p", text(&data)]);
         assert!(replayed.status.code().is_some_and(|code| code <= 1), "{}", both(&replayed));
         let filler = self.path.with_extension("filler");
         fs::write(&filler, vec![0x5a; 1 << 20]).expect("a file");
         for number in 0.. {
             let command = format!("write {} filler{number}", filler.display());
-            if both(&try_run("debugfs", &["-w", "-R", &command, &self.data()]))
-                .contains("Could not allocate")
-            {
+            let written = both(&try_run("debugfs", &["-w", "-R", &command, text(&data)]));
+            if written.contains("Could not allocate") {
                 break;
             }
             assert!(number < 4096, "the data partition is too big to be filled");
         }
+        let seek = format!("seek={}", self.extent(DATA).start / MIB);
+        self.dd(&data, &self.path, &[&seek, "conv=notrunc"]);
         fs::remove_file(filler).expect("a file");
+        fs::remove_file(data).expect("a file");
     }
 
     /// Whether the data partition's file system is sound, once its journal is played back.
     pub fn data_is_sound(&self) -> Result<(), String> {
-        let copy = Self::copy(&self.path, &self.path.with_extension("checked.img"), None);
-        let replayed = try_run("e2fsck", &["-p", &copy.data()]);
-        let checked = try_run("e2fsck", &["-f", "-n", &copy.data()]);
-        fs::remove_file(copy.path()).expect("a file");
+        let data = self.take_out_data();
+        let replayed = try_run("e2fsck", &["-p", text(&data)]);
+        let checked = try_run("e2fsck", &["-f", "-n", text(&data)]);
+        fs::remove_file(data).expect("a file");
         // 1 says that the journal was played back or a counter was put right.
         let is_replayed = replayed.status.code().is_some_and(|code| code <= 1);
         if is_replayed && checked.status.success() {
             return Ok(());
         }
         Err(both(&replayed) + &both(&checked))
+    }
+
+    /// The data partition in a file of its own: e2fsck loses its way in a card once it has played
+    /// back the journal.
+    fn take_out_data(&self) -> PathBuf {
+        let extent = self.extent(DATA);
+        let path = self.path.with_extension("data.img");
+        let (skip, count) = (extent.start / MIB, extent.length / MIB);
+        let part = [&*format!("skip={skip}"), &*format!("count={count}"), "conv=sparse"];
+        self.dd(&self.path, &path, &part);
+        path
+    }
+
+    fn dd(&self, from: &Path, to: &Path, part: &[&str]) {
+        let (from, to) = (format!("if={}", from.display()), format!("of={}", to.display()));
+        run("dd", &[&[&*from, &*to, "bs=1M", "status=none"], part].concat());
     }
 
     /// Bytes of the card.
@@ -167,10 +188,6 @@ impl Card {
 
     fn fat(&self, partition: u8) -> String {
         format!("{}@@{}", self.path.display(), self.extent(partition).start)
-    }
-
-    fn data(&self) -> String {
-        format!("{}?offset={}", self.path.display(), self.extent(DATA).start)
     }
 }
 

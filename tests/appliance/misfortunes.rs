@@ -15,8 +15,7 @@ use crate::{
 
 /// The board has said a problem that has one of `words` in it; `console` shows what else it said.
 fn says_problem(console: &Console, words: &[&str]) {
-    let mark = 0;
-    console.wait_after(mark, "problem:", Duration::from_secs(60));
+    console.wait_for("problem:", Duration::from_secs(60));
     let has_word = |line: &String| {
         let line = line.to_lowercase();
         words.iter().any(|word| line.contains(&word.to_lowercase()))
@@ -68,18 +67,17 @@ fn a_cable_that_is_plugged_in_late() {
     let segment = Segment::new();
     let mut board = Machine::new(&segment, 1);
     segment.set_cable(1, false);
-    let console = board.boot();
+    board.boot();
     std::thread::sleep(Duration::from_secs(10));
     segment.set_cable(1, true);
     works(&segment);
-    drop(console);
 }
 
 #[test]
 fn a_data_partition_that_is_full() {
     let segment = Segment::new();
-    // As big as its image: there is nothing to grow into.
-    let settings = Settings { card_bytes: None, ..Settings::default() };
+    // Small, so that it is soon full; an image's 64 MB are kept free.
+    let settings = Settings { card_bytes: Some(900 << 20), ..Settings::default() };
     let mut board = Machine::with(&segment, 1, settings);
     board.boot();
     drop(works(&segment));

@@ -22,6 +22,8 @@ use crate::{
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Its host name; tests tell machines from it by that.
 pub const NAME: &str = "observer";
+/// Of how many services the tasks are shown when a test failed.
+const STORY_SERVICES: usize = 5;
 /// How long its daemon may take to end in order.
 const ENDING: Duration = Duration::from_secs(30);
 
@@ -136,7 +138,7 @@ impl Observer {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        if !head.split_whitespace().nth(1).is_some_and(|status| status == "200") {
+        if head.split_whitespace().nth(1) != Some("200") {
             return None;
         }
         if body.trim() == "OK" { Some(Value::Bool(true)) } else { serde_json::from_str(body).ok() }
@@ -201,6 +203,12 @@ impl Observer {
         let skipped = log.lines().count().saturating_sub(25);
         let tail: Vec<&str> = log.lines().skip(skipped).collect();
         let services = both(&self.try_docker(&["service", "ls"]));
+        let names = both(&self.try_docker(&["service", "ls", "--format", "{{.Name}}"]));
+        let tasks = names
+            .lines()
+            .take(STORY_SERVICES)
+            .map(|name| both(&self.try_docker(&["service", "ps", "--no-trunc", name])));
+        let services = services + &tasks.collect::<String>();
         format!("-- observer\n{}\n{:#?}\n{services}", tail.join("\n"), self.nodes())
     }
 

@@ -69,8 +69,8 @@ fn a_container_on_a_board_is_contained() {
     assert!(facts.contains("Seccomp:\t2"), "system calls are filtered: {facts}");
 
     // The first block device that the kernel knows, whatever it is: no container may open it.
-    let line = "read major minor name rest < /proc/diskstats; mknod /tmp/disk b $major $minor; \
-                head -c 1 /tmp/disk && echo the disk is open";
+    let line = "read major minor name rest < /proc/diskstats; mknod /dev/disk b $major $minor; \
+                head -c 1 /dev/disk && echo the disk is open";
     let facts = ask(&observer, &node, line);
     assert!(facts.contains("not permitted") && !facts.contains("is open"), "{facts}");
 

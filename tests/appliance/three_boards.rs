@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    command::promise,
+    command::{promise, wait_for},
     console::Console,
     facts::ask_with,
     machine::{API_READY, BOOT, Machine},
     observer::{Node, Observer},
+    one_board::FOUNDING,
     segment::Segment,
 };
 
@@ -15,14 +16,21 @@ use crate::{
 const ON_MACHINES: [&str; 2] = ["--constraint", "node.platform.arch==aarch64"];
 const VOLUME: [&str; 2] = ["--mount", "type=volume,source=kept,target=/data"];
 
-/// Starts machines with the same card at once and waits until all answer.
+/// What a board prints when it found a cluster of its key.
+const JOINED: &str = "joined the cluster";
+
+/// Starts machines with the same card at once and waits until all are members.
 pub fn boot_together(segment: &Segment, count: u8) -> Vec<Machine> {
     let mut boards: Vec<Machine> =
         (1..=count).map(|number| Machine::new(segment, number)).collect();
     let consoles: Vec<Console> = boards.iter_mut().map(Machine::start).collect();
-    for console in consoles {
+    for console in &consoles {
         console.wait_for(API_READY, BOOT * u32::from(count));
     }
+    // An observer that comes before they have found each other might found their cluster.
+    let is_member = |console: &Console| console.says(FOUNDING) || console.says(JOINED);
+    let story = || consoles.iter().map(Console::tail).collect();
+    wait_for("every machine is a member", BOOT, story, || consoles.iter().all(is_member));
     boards
 }
 
