@@ -41,8 +41,12 @@ pub(crate) struct Card {
 impl Card {
     /// The partitions with the sector that each begins at, and the card's size in sectors.
     fn laid_out(&self) -> (Vec<(u64, u8, &[u8])>, u64) {
-        let parts: [(u8, &[u8]); 4] =
-            [(FAT32, &self.boot), (FAT32, &self.slot_a), (FAT32, &self.slot_b), (LINUX, &self.data)];
+        let parts: [(u8, &[u8]); 4] = [
+            (FAT32, &self.boot),
+            (FAT32, &self.slot_a),
+            (FAT32, &self.slot_b),
+            (LINUX, &self.data),
+        ];
         let mut next = FIRST_SECTOR;
         let mut laid_out = Vec::new();
         for (kind, content) in parts {
@@ -147,7 +151,8 @@ mod tests {
         assert_eq!(bytes.len(), 13 * MEBIBYTE);
         assert_eq!(bytes[440..444], [0xe0, 0xb1, 0xa4, 0xb4]);
         let mut expected = 4;
-        for (number, (kind, size)) in [(0x0c, 2), (0x0c, 3), (0x0c, 3), (0x83, 1)].iter().enumerate()
+        for (number, (kind, size)) in
+            [(0x0c, 2), (0x0c, 3), (0x0c, 3), (0x83, 1)].iter().enumerate()
         {
             let entry = &bytes[446 + number * 16..][..16];
             let word = |at: usize| u32::from_le_bytes(entry[at..at + 4].try_into().unwrap());

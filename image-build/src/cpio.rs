@@ -116,6 +116,8 @@ mod tests {
         assert!(at("sbin\0") < at("sbin/tool\0"));
         assert!(at("sbin/tool\0") < at("TRAILER!!!\0"));
         // Mode, owner, links, time, size, device, its own device, length of the name.
-        assert!(text.contains("00002180000000000000000000000001000000000000000000000000000000000000000500000001"));
+        assert!(text.contains(
+            "00002180000000000000000000000001000000000000000000000000000000000000000500000001"
+        ));
     }
 }

@@ -79,8 +79,8 @@ impl Geometry {
             let table_sectors =
                 ((sectors / cluster_sectors + 2) * 4).div_ceil(SECTOR_BYTES).next_multiple_of(4);
             // Clusters begin on a multiple of 4 KiB, the page of a card.
-            let reserved = (RESERVED + TABLES * table_sectors).next_multiple_of(8)
-                - TABLES * table_sectors;
+            let reserved =
+                (RESERVED + TABLES * table_sectors).next_multiple_of(8) - TABLES * table_sectors;
             let clusters = (sectors - reserved - TABLES * table_sectors) / cluster_sectors;
             if clusters >= CLUSTERS_MIN {
                 return Ok(Self { sectors, cluster_sectors, reserved, table_sectors, clusters });
