@@ -111,10 +111,10 @@ mod tests {
         problems.set("network", vec!["no address".into(), "no cable".into()]);
         assert_eq!(problems.texts(), ["no cable", "a b", "no address"]);
         problems.set("network", vec!["no address".into()]);
-        problems.clear("boot");
+        problems.set("boot", Vec::new());
         assert_eq!(problems.texts(), ["no address"]);
         watch.borrow_and_update();
-        problems.clear("boot");
+        problems.set("boot", Vec::new());
         assert!(!watch.has_changed().unwrap_or(true));
         assert!(problems.clone().label().is_some());
     }
