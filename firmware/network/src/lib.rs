@@ -26,5 +26,6 @@ mod reason;
 mod segment;
 pub mod sntp;
 pub mod uplink;
+mod wifi;
 
 pub use segment::{Segment, SegmentError};

@@ -77,7 +77,17 @@ impl Claim {
         }
     }
 
-    /// There is a better address, or no cable.
+    /// The cable was plugged in, perhaps into another network: asks again for what it wanted, and
+    /// tells what it holds, so that whoever has it, too, objects.
+    pub(crate) fn plugged_in(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Idle => {}
+            State::Probing { sent, next } => (*sent, *next) = (0, now),
+            State::Holding { announced, next, .. } => (*announced, *next) = (0, Some(now)),
+        }
+    }
+
+    /// There is a better address.
     pub(crate) fn withdraw(&mut self) -> Option<Order> {
         let was_held = matches!(self.state, State::Holding { .. });
         self.state = State::Idle;
@@ -279,6 +289,19 @@ mod tests {
             }
         }
         assert!(sent < 25, "{sent} probes in ten minutes");
+    }
+
+    #[test]
+    fn a_plugged_in_cable_tells_what_is_held_again() {
+        let mut now = Instant::now();
+        let mut claim = Claim::new(ME);
+        claim.plugged_in(now);
+        assert!(!claim.is_made());
+        claim.make(now);
+        let address = taken(&settle(&mut claim, &mut now).0).expect("it holds");
+        claim.plugged_in(now);
+        let announcement = Order::Send(Arp::announcement(ME, address));
+        assert_eq!(settle(&mut claim, &mut now).0, [announcement, announcement]);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use tokio::{
     task::{Id, JoinError, JoinSet},
 };
 
-use crate::reason::chain;
+use crate::{reason::chain, wifi};
 use choice::{Choice, vlan_name};
 use kernel::{Kernel, Link, is_global};
 use port::{Port, PortError, Report};
@@ -86,7 +86,15 @@ struct Uplink {
     status: watch::Sender<Status>,
     ports: BTreeMap<u32, Handle>,
     running: JoinSet<Result<Infallible, PortError>>,
+    radio: Option<RadioHandle>,
     changed: Arc<Notify>,
+}
+
+/// The radio that is kept in its network. Dropped, it is left alone.
+struct RadioHandle {
+    index: u32,
+    problem: watch::Receiver<Option<String>>,
+    _running: JoinSet<Infallible>,
 }
 
 /// A port, as seen by the one who keeps it.
@@ -106,6 +114,7 @@ impl Uplink {
             status,
             ports: BTreeMap::new(),
             running: JoinSet::new(),
+            radio: None,
             changed: Arc::new(Notify::new()),
         })
     }
@@ -144,6 +153,7 @@ impl Uplink {
                 .iter()
                 .any(|(link, _)| link.index == *index && link.name == handle.link.borrow().name)
         });
+        self.keep_radio(links.iter().find(|link| choice.wireless == Some(link.index)));
         let mut again_at = None;
         for (link, metric) in &carriers {
             if let Some(at) = self.keep_port(link, *metric) {
@@ -203,6 +213,29 @@ impl Uplink {
         let radio = links.iter().find(|link| choice.wireless == Some(link.index));
         carriers.extend(radio.map(|radio| (radio.clone(), WIRELESS_METRIC)));
         carriers
+    }
+
+    /// Has a radio join its network, if that has not begun.
+    fn keep_radio(&mut self, link: Option<&Link>) {
+        let (Some(link), Some(wifi)) = (link.filter(|link| link.is_up), &self.settings.wifi) else {
+            self.radio = None;
+            return;
+        };
+        if self.radio.as_ref().is_some_and(|radio| radio.index == link.index) {
+            return;
+        }
+        let told = watch::Sender::new(None);
+        let problem = told.subscribe();
+        let mut running = JoinSet::new();
+        running.spawn(wifi::run(wifi.clone(), link.index, link.name.clone(), told));
+        let (mut problems, changed) = (problem.clone(), Arc::clone(&self.changed));
+        running.spawn(async move {
+            while problems.changed().await.is_ok() {
+                changed.notify_one();
+            }
+            std::future::pending().await
+        });
+        self.radio = Some(RadioHandle { index: link.index, problem, _running: running });
     }
 
     /// Tells a port of its link, and opens it if it is not. Returns when to try again.
@@ -277,6 +310,7 @@ impl Uplink {
         carriers: &[(Link, u32)],
         mut problems: Vec<String>,
     ) -> Result<(), UplinkError> {
+        problems.extend(self.radio.iter().filter_map(|radio| radio.problem.borrow().clone()));
         let mut status = Status::default();
         let mut domain = None;
         let mut reports = Vec::new();

@@ -177,6 +177,7 @@ impl Port {
         }
         if link.has_carrier && !self.has_carrier && self.is_dynamic() {
             self.client.plugged_in(now);
+            self.claim.plugged_in(now);
             self.claim_at = Some(now + SERVERS_HAVE);
         }
         self.has_carrier = link.has_carrier;
@@ -186,7 +187,8 @@ impl Port {
         self.settings.method == Method::Dhcp
     }
 
-    /// When something is due at the latest. Without a cable only the end of a lease is.
+    /// When something is due at the latest. Without a cable nothing is: a lease that ends meanwhile
+    /// is ended by the kernel.
     fn due(&self, now: Instant) -> Instant {
         let mut due = now + NOTHING_DUE;
         if !self.is_dynamic() || !self.has_carrier {
