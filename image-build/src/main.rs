@@ -1,11 +1,14 @@
 //! Builds the firmware: one static binary. Cards that carry it are made here too.
 //!
 //! - `cargo firmware` builds the binary for this machine and says where it is.
+//! - `cargo update-keys` makes the keys of updates, `cargo update-file` an update.
 //! - `cargo demo` builds it and runs its demonstration.
 
 #![forbid(unsafe_code)]
 
 mod firmware;
+mod keys;
+mod update;
 
 use std::{os::unix::process::CommandExt, process::Command};
 
@@ -27,6 +30,10 @@ enum Verb {
         #[arg(long, default_value = std::env::consts::ARCH)]
         arch: String,
     },
+    /// Make the keys that updates are signed with
+    UpdateKeys(keys::UpdateKeys),
+    /// Make a signed update of a slot
+    UpdateFile(update::UpdateFile),
     /// Build the firmware and show a cluster of virtual boards that loses one (needs root)
     Demo {
         /// Passed on to `bramble demo`
@@ -41,6 +48,8 @@ fn main() -> Result<()> {
             println!("{}", firmware::build(&arch)?.display());
             Ok(())
         }
+        Verb::UpdateKeys(order) => order.run(),
+        Verb::UpdateFile(order) => order.run(),
         Verb::Demo { arguments } => {
             let asks_for_help = arguments.iter().any(|argument| argument == "--help");
             if !asks_for_help && !is_root()? {

@@ -21,6 +21,7 @@ mod lab;
 mod node;
 mod reporting;
 mod seeking;
+mod updating;
 mod whoami;
 
 use std::process::ExitCode;

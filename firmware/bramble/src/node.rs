@@ -37,6 +37,7 @@ use crate::{
     daemon::Daemon,
     reporting,
     seeking::{Invitation, Seeker, announce},
+    updating::{self, PowerRequest, PowerSwitch, Updating},
 };
 
 /// Threads that run the daemon's tasks. Two, so that one that computes delays no heartbeat.
@@ -58,6 +59,8 @@ pub(crate) enum End {
     Orderly,
     /// It left its cluster and starts afresh.
     Restart,
+    /// The keeper ends too, and the board reboots.
+    Reboot,
 }
 
 /// The daemon cannot work with what it was given; starting it again would not help.
@@ -73,6 +76,8 @@ struct Parts {
     manager: Manager,
     agent: CurrentAgent,
     restart: Arc<Notify>,
+    power: PowerSwitch,
+    updating: Updating,
 }
 
 /// Runs the board until it is asked to end, or a part of it fails.
@@ -91,10 +96,18 @@ pub(crate) async fn run(daemon: &Daemon, config: Config) -> Result<End> {
         let Parts { manager, agent, peering, .. } = &parts;
         tasks.spawn(reporting::run(mqtt, manager.clone(), agent.clone(), peering.clone()));
     }
+    let Parts { updating, manager, agent, .. } = &parts;
+    let socket = daemon.run_dir.join("bramble.sock");
+    tasks.spawn(updating::watch(updating.clone(), manager.clone(), agent.clone(), socket));
+    let mut power = parts.power.subscribe();
     let end = tokio::select! {
         _ = terminate.recv() => Ok(End::Orderly),
         _ = interrupt.recv() => Ok(End::Orderly),
         () = parts.restart.notified() => Ok(End::Restart),
+        Ok(asked) = power.wait_for(Option::is_some) => Ok(match *asked {
+            Some(PowerRequest::Reboot) => End::Reboot,
+            None => End::Orderly,
+        }),
         ended = belong(daemon, &parts) => ended,
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok(Ok(never)) => match never {},
@@ -130,7 +143,9 @@ async fn start(daemon: &Daemon, config: &Config) -> Result<Parts> {
         .await
         .context("the manager cannot start")?;
     let (agent, restart) = (CurrentAgent::default(), Arc::default());
-    Ok(Parts { keeper, images, peering, manager, agent, restart })
+    let power = PowerSwitch::default();
+    let updating = Updating::new(&daemon.data_dir, &daemon.run_dir, power.clone(), None);
+    Ok(Parts { keeper, images, peering, manager, agent, restart, power, updating })
 }
 
 /// Runs the agent while this board is a member. A board that ceases to be one starts afresh.
@@ -197,7 +212,7 @@ async fn serve(
     parts: &Parts,
     tasks: &mut JoinSet<Result<Infallible>>,
 ) -> Result<()> {
-    let Parts { keeper, images, peering, manager, agent, restart } = parts;
+    let Parts { keeper, images, peering, manager, agent, restart, updating, .. } = parts;
     let board = ThisBoard {
         description: describe(config)?,
         data_dir: daemon.data_dir.clone(),
@@ -207,6 +222,7 @@ async fn serve(
         manager: manager.clone(),
         agent: agent.clone(),
         restart: Arc::clone(restart),
+        updating: updating.clone(),
     };
     let dial: Dial = {
         let manager = manager.clone();

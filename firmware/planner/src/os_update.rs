@@ -110,10 +110,9 @@ pub fn next_step(goal: &Goal, boards: &[Board]) -> Decision {
         let text = format!("{} did not keep {}: {reason}", board.name, goal.version);
         return decide(Step::Stopped, text);
     }
-    let Some(board) = targets()
-        .filter(|board| !is_done(goal, board))
-        .min_by_key(|board| (board.is_driver, board.is_leader, board.is_voter, board.name.clone(), board.node))
-    else {
+    let Some(board) = targets().filter(|board| !is_done(goal, board)).min_by_key(|board| {
+        (board.is_driver, board.is_leader, board.is_voter, board.name.clone(), board.node)
+    }) else {
         return decide(Step::Finished, format!("all boards run {}", goal.version));
     };
     if let Some(away) = boards.iter().find(|board| is_away(board)) {
