@@ -101,8 +101,7 @@ impl FakeFirmware {
         let image = Image::open(&self.image)?;
         let mut memory = self.recall();
         let is_asked = image.sector(EMULATOR_SECTOR)?[..16] == *emulator::ASK;
-        let is_trial =
-            self.has_flag && reset == Reset::Reboot && (memory.try_once || is_asked);
+        let is_trial = self.has_flag && reset == Reset::Reboot && (memory.try_once || is_asked);
         memory.try_once = false;
         let watchdog = memory.watchdog_partition.take().filter(|_| reset == Reset::Watchdog);
         self.leave_offer(&image)?;

@@ -52,9 +52,12 @@ impl UpdateKeys {
 
 /// A private key, as [`UpdateKeys`] or `minisign -G -W` wrote it.
 pub(crate) fn read_secret(path: &Path) -> Result<SecretKey> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let key = SecretKeyBox::from_string(&text).and_then(SecretKeyBox::into_unencrypted_secret_key);
-    key.with_context(|| format!("{} is not a minisign private key without password", path.display()))
+    key.with_context(|| {
+        format!("{} is not a minisign private key without password", path.display())
+    })
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {

@@ -112,7 +112,7 @@ fn slot_of(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
         bytes = slot.context("the card's image ends before its first slot does")?.to_vec();
     }
     let is_fat = bytes.get(510..512) == Some(&[0x55, 0xaa]);
-    if bytes.len() > SLOT_BYTES_MAX || bytes.len() % 512 != 0 || !is_fat {
+    if bytes.len() > SLOT_BYTES_MAX || !bytes.len().is_multiple_of(512) || !is_fat {
         bail!("this is not a slot: a FAT of at most {} MiB is", SLOT_BYTES_MAX >> 20);
     }
     Ok(bytes)

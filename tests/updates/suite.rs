@@ -7,8 +7,7 @@ use bramble_host::{
     slot::Slot,
     update::{
         ArmError, BootVerdict, Card, CountedTryBoot, EmulatorFlag, FlagTryBoot, InstallError,
-        Installed, KernelTryBoot, Reboot, RebootFlag, TryBoot, at_boot, choose_try_boot,
-        install,
+        Installed, KernelTryBoot, Reboot, RebootFlag, TryBoot, at_boot, choose_try_boot, install,
     },
 };
 use bramble_tests::fake_firmware::{Boot, FakeFirmware, Reset};
@@ -183,8 +182,7 @@ fn a_counted_trial_that_starts_twice_is_given_up() {
 #[test]
 fn the_best_way_is_chosen() {
     let bench = Bench::new();
-    let sources =
-        Sources { proc: bench.path("no-proc"), sys: bench.path("no-sys") };
+    let sources = Sources { proc: bench.path("no-proc"), sys: bench.path("no-sys") };
     let machine = Machine::new(&bench, "emulated", Way::Emulator);
     let mut card = machine.card(&Power::steady());
     assert_eq!(choose_try_boot(&mut card, &sources, None).name(), "counted", "nobody offers");
