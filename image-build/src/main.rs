@@ -3,6 +3,7 @@
 //! - `cargo firmware` builds the binary for this machine and says where it is.
 //! - `cargo image --board rpi --out bramble.img.zst` makes the image of a card.
 //! - `cargo image lock` renews the list of Debian packages that images are made of.
+//! - `cargo update-keys` makes the keys of updates, `cargo update-file` an update.
 //! - `cargo demo` builds the firmware and runs its demonstration.
 //!
 //! An image is made without root and without devices: every file system is written as bytes, and
@@ -22,12 +23,14 @@ mod firmware;
 mod hardware;
 mod image;
 mod initramfs;
+mod keys;
 mod kind;
 mod modules;
 mod output;
 mod packages;
 mod progress;
 mod tools;
+mod update;
 
 use std::{
     os::unix::process::CommandExt,
@@ -60,6 +63,10 @@ enum Verb {
     },
     /// Build the image of a card
     Image(Box<ImageArguments>),
+    /// Make the keys that updates are signed with
+    UpdateKeys(keys::UpdateKeys),
+    /// Make a signed update of a slot
+    UpdateFile(update::UpdateFile),
     /// Build the firmware and show a cluster of virtual boards that loses one (needs root)
     Demo {
         /// Passed on to `bramble demo`
@@ -125,6 +132,8 @@ fn main() -> Result<()> {
             Ok(())
         }
         Verb::Image(arguments) => image(*arguments),
+        Verb::UpdateKeys(order) => order.run(),
+        Verb::UpdateFile(order) => order.run(),
         Verb::Demo { arguments } => {
             let asks_for_help = arguments.iter().any(|argument| argument == "--help");
             if !asks_for_help && !is_root()? {

@@ -8,7 +8,13 @@ use futures_util::stream::BoxStream;
 use serde_json::Value;
 use tokio::{io::AsyncRead, sync::mpsc};
 
-use crate::{error::ApiError, types::image::LocalImage};
+use crate::{
+    error::ApiError,
+    types::{
+        image::LocalImage,
+        os::{OsProgress, OsStatus},
+    },
+};
 
 /// An archive on its way in.
 pub type Archive = Box<dyn AsyncRead + Send + Unpin + 'static>;
@@ -61,6 +67,23 @@ pub trait Board: Send + Sync + 'static {
     /// Takes the board out of its cluster: its tasks stop, and it forgets what it was told. The
     /// cluster knows already.
     async fn leave(&self) -> Result<(), BoardError>;
+
+    /// What operating system the board runs, tries, and holds ready.
+    async fn os_status(&self) -> OsStatus;
+
+    /// Writes an update of the operating system into the slot that does not run, and tells how it
+    /// goes. Returns its version.
+    async fn os_install(
+        &self,
+        file: Archive,
+        progress: mpsc::Sender<OsProgress>,
+    ) -> Result<String, BoardError>;
+
+    /// Reboots into the slot that an update was written to, once.
+    async fn os_try(&self) -> Result<(), BoardError>;
+
+    /// Keeps what runs on trial.
+    async fn os_commit(&self) -> Result<(), BoardError>;
 }
 
 /// The board cannot do what the API asked of it.
@@ -75,6 +98,9 @@ pub enum BoardError {
     /// It is in use.
     #[error("{0}")]
     InUse(String),
+    /// This kind of board cannot.
+    #[error("{0}")]
+    Unsupported(String),
     /// The board failed.
     #[error("{0}")]
     Failed(String),
@@ -86,6 +112,7 @@ impl From<BoardError> for ApiError {
             BoardError::NotFound(message) => Self::Missing(message),
             BoardError::Invalid(message) => Self::BadRequest(message),
             BoardError::InUse(message) => Self::Conflict(message),
+            BoardError::Unsupported(message) => Self::Unsupported(message),
             BoardError::Failed(message) => Self::Internal(message),
         }
     }

@@ -25,7 +25,11 @@ use tokio::{io::AsyncReadExt, sync::mpsc, sync::watch};
 use crate::{
     Archive, Board, BoardError, Cluster, Container, Duplex, Facts, Health, ImageRemoval, LogLine,
     LogQuery, connection, router,
-    types::{image::LocalImage, swarm::JoinTokens},
+    types::{
+        image::LocalImage,
+        os::{OsProgress, OsStatus},
+        swarm::JoinTokens,
+    },
 };
 
 /// Bytes that a pipe between two boards holds.
@@ -347,6 +351,40 @@ impl Board for FakeBoard {
     async fn leave(&self) -> Result<(), BoardError> {
         Ok(())
     }
+
+    async fn os_status(&self) -> OsStatus {
+        OsStatus {
+            is_appliance: self.number != 3,
+            problem: (self.number == 3).then(|| "this board is not an appliance".to_owned()),
+            version: format!("0.{}.0", self.number),
+            ..OsStatus::default()
+        }
+    }
+
+    async fn os_install(
+        &self,
+        mut file: Archive,
+        progress: mpsc::Sender<OsProgress>,
+    ) -> Result<String, BoardError> {
+        let mut bytes = Vec::new();
+        let read = file.read_to_end(&mut bytes).await;
+        read.map_err(|error| BoardError::Failed(error.to_string()))?;
+        let total = u64::try_from(bytes.len()).expect("a small file");
+        let written = OsProgress::Written { bytes: total, total };
+        progress.send(written).await.expect("the route listens");
+        match bytes == b"an update" {
+            true => Ok(format!("9.{}.0", self.number)),
+            false => Err(BoardError::Invalid("this is not an update".to_owned())),
+        }
+    }
+
+    async fn os_try(&self) -> Result<(), BoardError> {
+        Err(BoardError::InUse("there is nothing to try".to_owned()))
+    }
+
+    async fn os_commit(&self) -> Result<(), BoardError> {
+        Ok(())
+    }
 }
 
 /// What a board answered.
@@ -376,6 +414,7 @@ impl Client {
         let request = Request::builder().method(method).uri(path);
         let request = match path {
             "/images/load" => request,
+            _ if path.starts_with("/bramble/os") => request,
             _ => request.header("Content-Type", "application/json"),
         };
         self.request(request.body(Body::from(body)).expect("a request")).await

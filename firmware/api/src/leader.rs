@@ -85,7 +85,7 @@ async fn pass_on(api: &Api, request: Request) -> Result<Passed, ApiError> {
                 }
             } else {
                 let lost = until_deposed(api, leader);
-                match forward(api, leader, &parts, body.clone(), lost).await {
+                match forward(api, leader, &parts, Body::from(body.clone()), lost).await {
                     Ok(response) if response.status() != StatusCode::MISDIRECTED_REQUEST => {
                         return Ok(Passed::Answered(response));
                     }
@@ -178,7 +178,7 @@ async fn forward(
     api: &Api,
     node: NodeId,
     parts: &Parts,
-    body: Bytes,
+    body: Body,
     lost: impl Future<Output = ()>,
 ) -> Result<Response, Lost> {
     let mut lost = pin!(lost);
@@ -194,7 +194,7 @@ async fn forward(
         .await
         .map_err(|_| Lost::NotSent)?;
     tokio::spawn(connection);
-    let mut request = Request::new(Body::from(body));
+    let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = parts.uri.clone();
     *request.headers_mut() = forwarded_headers(&parts.headers, api.cluster.node);
@@ -231,7 +231,21 @@ pub(crate) async fn fetch(api: &Api, node: NodeId, uri: Uri) -> Result<Response,
         .body(())
         .map_err(|error| ApiError::internal(&error))?
         .into_parts();
-    forward(api, node, &parts, Bytes::new(), std::future::pending()).await.map_err(|_| {
+    pass_to(api, node, Request::from_parts(parts, Body::empty())).await
+}
+
+/// Sends a request to the one board that it is about, its body as it arrives, and hands back what
+/// that board answers.
+///
+/// # Errors
+/// In words that name the board.
+pub(crate) async fn pass_to(
+    api: &Api,
+    node: NodeId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    forward(api, node, &parts, body, std::future::pending()).await.map_err(|_| {
         let hostname = api.cluster.state().node(node).map(|node| node.description.hostname.clone());
         let name = hostname.unwrap_or_else(|| node.to_string());
         ApiError::Unavailable(format!("node {name} is not available"))

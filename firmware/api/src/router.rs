@@ -4,6 +4,7 @@
 mod bramble;
 mod local;
 mod objects;
+mod os;
 mod swarm;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -43,6 +44,7 @@ pub fn router(cluster: Cluster, board: Arc<dyn Board>) -> Router {
     let api = Arc::new(Api { cluster, board });
     Router::new()
         .merge(local_routes())
+        .merge(os_routes(&api))
         .merge(cluster_routes(&api))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
@@ -75,6 +77,15 @@ fn local_routes() -> Router<Arc<Api>> {
         .route("/swarm/unlockkey", get(swarm::unlock_key))
         .route("/bramble/board", get(bramble::board))
         .route("/bramble/log", get(logs::local))
+}
+
+/// What every board answers about its operating system, and fetches about another's.
+fn os_routes(api: &Arc<Api>) -> Router<Arc<Api>> {
+    Router::new()
+        .route("/bramble/os", get(os::status).post(os::install))
+        .route("/bramble/os/try", post(os::try_once))
+        .route("/bramble/os/commit", post(os::commit))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(api), os::to_its_board))
 }
 
 /// What needs the cluster's state: the leader answers it.

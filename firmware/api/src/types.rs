@@ -9,6 +9,7 @@ pub mod image;
 pub mod mount;
 pub mod network;
 pub mod node;
+pub mod os;
 pub mod service;
 pub mod swarm;
 pub mod system;

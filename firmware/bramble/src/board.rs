@@ -11,7 +11,10 @@ use async_trait::async_trait;
 use bramble_agent::Agent;
 use bramble_api::{
     Archive, Board, BoardError, Container, Facts, Health, ImageRemoval, LogLine, LogQuery, chain,
-    types::image::LocalImage,
+    types::{
+        image::LocalImage,
+        os::{OsProgress, OsStatus},
+    },
 };
 use bramble_cluster::{
     AssignedTask, Digest, Image, ImageName, NodeDescription, Slot, TaskId, Timestamp,
@@ -28,7 +31,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
-use crate::problems::Problems;
+use crate::{problems::Problems, updating::Updating};
 
 /// The file in the data folder that says: this board left its cluster and seeks no other.
 pub(crate) const LEFT: &str = "left";
@@ -87,6 +90,8 @@ pub(crate) struct ThisBoard {
     pub(crate) agent: CurrentAgent,
     /// Fired when the daemon should start afresh.
     pub(crate) restart: Arc<Notify>,
+    /// Its operating system.
+    pub(crate) updating: Updating,
 }
 
 #[async_trait]
@@ -215,6 +220,26 @@ impl Board for ThisBoard {
         forget_identity(&self.data_dir.join("peering")).map_err(|error| failed(&error))?;
         self.restart.notify_one();
         Ok(())
+    }
+
+    async fn os_status(&self) -> OsStatus {
+        self.updating.status().await
+    }
+
+    async fn os_install(
+        &self,
+        file: Archive,
+        progress: mpsc::Sender<OsProgress>,
+    ) -> Result<String, BoardError> {
+        self.updating.install(file, progress).await
+    }
+
+    async fn os_try(&self) -> Result<(), BoardError> {
+        self.updating.try_once().await
+    }
+
+    async fn os_commit(&self) -> Result<(), BoardError> {
+        self.updating.commit().await
     }
 }
 

@@ -12,6 +12,7 @@ mod human;
 mod image;
 mod logs;
 mod node;
+mod os;
 mod output;
 mod ps;
 mod service;
@@ -24,6 +25,7 @@ use clap::{Args, Subcommand};
 
 pub(crate) use client::{Client, Query};
 pub(crate) use image::load_quietly as load_image;
+pub(crate) use os::activate as activate_after_update;
 
 /// Where a board's socket is, unless the command line or the environment says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/bramble/bramble.sock";
@@ -61,6 +63,9 @@ pub(crate) enum Command {
     /// The cluster itself
     #[command(subcommand, alias = "swarm")]
     Cluster(cluster::Cluster),
+    /// The boards' operating system, and updates of it
+    #[command(subcommand)]
+    Os(os::Os),
     /// List what runs in the cluster
     Ps(ps::Ps),
     /// Show the logs of a service or a task
@@ -100,6 +105,7 @@ pub(crate) fn run(command: Command, connection: &Connection) -> Result<()> {
             Command::Task(verb) => verb.run(&client).await,
             Command::Image(verb) => verb.run(&client).await,
             Command::Cluster(verb) => verb.run(&client).await,
+            Command::Os(verb) => verb.run(&client).await,
             Command::Ps(verb) => verb.run(&client).await,
             Command::Logs(verb) => verb.run(&client).await,
             Command::Board(verb) => verb.run(&client).await,
@@ -164,6 +170,10 @@ mod tests {
             "flash bramble.img.zst /dev/sdx --yes",
             "flash",
             "board --format json",
+            "os status --format json",
+            "os update --board pi-1 --board pi-2 https://example.org/rpi.bup",
+            "os update --send-only rpi.bup",
+            "os commit pi-1",
             "-H unix:///run/x.sock info",
         ] {
             let words = std::iter::once("bramble").chain(line.split(' '));

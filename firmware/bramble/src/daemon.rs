@@ -80,6 +80,7 @@ impl Daemon {
         match runtime.block_on(node::run(&self, config, Problems::default())) {
             Ok(node::End::Orderly) => end(exit_code::END),
             Ok(node::End::Restart) => end(exit_code::RESTART),
+            Ok(node::End::Reboot) => end(exit_code::REBOOT),
             Err(error) if error.is::<node::Unusable>() => {
                 eprintln!("bramble: {error:#}");
                 end(exit_code::REFUSED)

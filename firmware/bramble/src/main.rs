@@ -29,6 +29,7 @@ mod node;
 mod problems;
 mod reporting;
 mod seeking;
+mod updating;
 mod whoami;
 
 use std::{path::PathBuf, process::ExitCode};

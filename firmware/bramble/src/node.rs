@@ -37,6 +37,7 @@ use crate::{
     problems::{self, Problems},
     reporting,
     seeking::{Invitation, Seeker, announce},
+    updating::{self, PowerRequest, PowerSwitch, Updating},
 };
 
 /// Threads that run the daemon's tasks. Two, so that one that computes delays no heartbeat.
@@ -55,6 +56,8 @@ pub(crate) enum End {
     Orderly,
     /// It left its cluster and starts afresh.
     Restart,
+    /// The keeper ends too, and the board reboots.
+    Reboot,
 }
 
 /// The daemon cannot work with what it was given; starting it again would not help.
@@ -71,6 +74,8 @@ struct Parts {
     agent: CurrentAgent,
     restart: Arc<Notify>,
     problems: Problems,
+    power: PowerSwitch,
+    updating: Updating,
 }
 
 /// Runs the board until it is asked to end, or a part of it fails.
@@ -98,10 +103,18 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
         let (manager, agent) = (manager.clone(), agent.clone());
         tasks.spawn(reporting::run(mqtt, manager, agent, peering.clone(), problems.clone()));
     }
+    let Parts { updating, manager, agent, .. } = &parts;
+    let socket = daemon.run_dir.join("bramble.sock");
+    tasks.spawn(updating::watch(updating.clone(), manager.clone(), agent.clone(), socket));
+    let mut power = parts.power.subscribe();
     let end = tokio::select! {
         _ = terminate.recv() => Ok(End::Orderly),
         _ = interrupt.recv() => Ok(End::Orderly),
         () = parts.restart.notified() => Ok(End::Restart),
+        Ok(asked) = power.wait_for(Option::is_some) => Ok(match *asked {
+            Some(PowerRequest::Reboot) => End::Reboot,
+            None => End::Orderly,
+        }),
         ended = belong(daemon, &parts) => ended,
         Some(ended) = tasks.join_next() => Err(match ended {
             Ok(Ok(never)) => match never {},
@@ -137,7 +150,9 @@ async fn start(daemon: &Daemon, config: &Config, problems: Problems) -> Result<P
         .await
         .context("the manager cannot start")?;
     let (agent, restart) = (CurrentAgent::default(), Arc::default());
-    Ok(Parts { keeper, images, peering, manager, agent, restart, problems })
+    let power = PowerSwitch::default();
+    let updating = Updating::new(&daemon.data_dir, &daemon.run_dir, power.clone(), None);
+    Ok(Parts { keeper, images, peering, manager, agent, restart, problems, power, updating })
 }
 
 /// Runs the agent while this board is a member. A board that ceases to be one starts afresh.
@@ -215,7 +230,7 @@ async fn serve(
     parts: &Parts,
     tasks: &mut JoinSet<Result<Infallible>>,
 ) -> Result<()> {
-    let Parts { keeper, images, peering, manager, agent, restart, problems } = parts;
+    let Parts { keeper, images, peering, manager, agent, restart, problems, updating, .. } = parts;
     let board = ThisBoard {
         description: describe(config, problems)?,
         data_dir: daemon.data_dir.clone(),
@@ -227,6 +242,7 @@ async fn serve(
         manager: manager.clone(),
         agent: agent.clone(),
         restart: Arc::clone(restart),
+        updating: updating.clone(),
     };
     let dial: Dial = {
         let manager = manager.clone();

@@ -33,7 +33,9 @@ pub use attempts::{ATTEMPTS_SECTOR, Attempts};
 pub use autoboot::{AUTOBOOT_BYTES, Autoboot};
 pub use card::{BootVerdict, Card, CardError, at_boot};
 pub use disk::Disk;
-pub use file::{Compression, Content, Header, ReadHeadError, read_head, signed_bytes, write_head};
+pub use file::{
+    Compression, Content, Header, ReadHeadError, peek_head, read_head, signed_bytes, write_head,
+};
 pub use install::{InstallError, Installed, RunningSystem, family, install};
 pub use ledger::{Failure, Ledger, LedgerError, Staged, Trial};
 pub use medium::{Medium, SECTOR};

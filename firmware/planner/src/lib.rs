@@ -1,9 +1,10 @@
 //! What should happen next.
 //!
 //! This crate owns every decision of a bramble that is not made by a person: what the leader does
-//! with the cluster ([`plan_cluster`]), what a board does with its tasks ([`plan_node`]), and who
-//! founds a cluster that is not there yet ([`founding`]). It touches nothing: time, observations and
-//! ids come in as arguments, and what should be done goes out as data.
+//! with the cluster ([`plan_cluster`]), what a board does with its tasks ([`plan_node`]), who founds
+//! a cluster that is not there yet ([`founding`]), and which board is updated next ([`os_update`]).
+//! It touches nothing: time, observations and ids come in as arguments, and what should be done goes
+//! out as data.
 //!
 //! # The cluster's plan
 //! The leader calls [`plan_cluster`] with the state, what it has [`Heard`] and the time; proposes the
@@ -43,6 +44,7 @@
 
 pub mod founding;
 pub mod node;
+pub mod os_update;
 pub mod timing;
 
 mod assignment;

@@ -165,7 +165,8 @@ async fn pin(client: &Client, nodes: &[String], role: &str) -> Result<()> {
     Ok(())
 }
 
-async fn update(
+/// Changes what is wanted of a node.
+pub(super) async fn update(
     client: &Client,
     name: &str,
     change: impl FnOnce(&mut types::node::NodeSpec),

@@ -87,6 +87,22 @@ pub enum ReadHeadError {
 /// # Errors
 /// If it is no update, or nobody signed it whom we trust.
 pub fn read_head(file: &mut dyn Read, trust: &Trust) -> Result<Header, ReadHeadError> {
+    let (header, signature) = split_head(file)?;
+    trust.verify(&signed_bytes(&header), &signature).map_err(ReadHeadError::Trust)?;
+    serde_json::from_slice(&header).map_err(ReadHeadError::Header)
+}
+
+/// Reads what a file claims to be. Only for telling people: nothing of it is verified.
+///
+/// # Errors
+/// If it is no update.
+pub fn peek_head(file: &mut dyn Read) -> Result<Header, ReadHeadError> {
+    let (header, _) = split_head(file)?;
+    serde_json::from_slice(&header).map_err(ReadHeadError::Header)
+}
+
+/// The header's bytes, and its signature.
+fn split_head(file: &mut dyn Read) -> Result<(Vec<u8>, String), ReadHeadError> {
     let mut start = [0; 16];
     file.read_exact(&mut start).map_err(ReadHeadError::Read)?;
     if start[..8] != *MAGIC {
@@ -106,9 +122,7 @@ pub fn read_head(file: &mut dyn Read, trust: &Trust) -> Result<Header, ReadHeadE
         file.read_exact(&mut piece).map_err(ReadHeadError::Read).map(|()| piece)
     };
     let (header, signature) = (take(header_bytes)?, take(signature_bytes)?);
-    let signature = String::from_utf8_lossy(&signature);
-    trust.verify(&signed_bytes(&header), &signature).map_err(ReadHeadError::Trust)?;
-    serde_json::from_slice(&header).map_err(ReadHeadError::Header)
+    Ok((header, String::from_utf8_lossy(&signature).into_owned()))
 }
 
 /// What is signed of a header: its bytes, and what they are.

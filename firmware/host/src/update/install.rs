@@ -10,6 +10,7 @@ use semver::Version;
 use super::{
     card::{Card, CardError},
     file::{Compression, Content, Header, ReadHeadError, read_head},
+    medium::SECTOR,
     trust::Trust,
 };
 use crate::{board::Sources, slot::Slot};
@@ -152,7 +153,7 @@ fn admit(header: &Header, card: &mut Card, running: &RunningSystem) -> Result<Sl
     }
     let room = card.slot_bytes(slot.other());
     let bytes = header.slot.bytes;
-    if bytes > room || bytes == 0 || bytes % super::medium::SECTOR != 0 {
+    if bytes > room || bytes == 0 || !bytes.is_multiple_of(SECTOR) {
         return Err(InstallError::Size { update: bytes, slot: room });
     }
     Ok(slot.other())
