@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::progress::Progress;
 
 /// Bytes of a sector.
-pub(crate) const SECTOR: u64 = 512;
+pub(crate) const SECTOR: usize = 512;
 /// Bytes of a mebibyte.
 pub(crate) const MEBIBYTE: usize = 1 << 20;
 /// The disk's identity in its partition table, the same on every card.
@@ -38,39 +38,57 @@ pub(crate) struct Card {
     pub(crate) data: Vec<u8>,
 }
 
+/// A partition, and the sector that it begins at.
+struct Partition<'a> {
+    start: u64,
+    kind: u8,
+    content: &'a [u8],
+}
+
+impl Partition<'_> {
+    /// Where it begins, in bytes.
+    fn offset(&self) -> u64 {
+        self.start * SECTOR as u64
+    }
+}
+
 impl Card {
     /// The partitions with the sector that each begins at, and the card's size in sectors.
-    fn laid_out(&self) -> (Vec<(u64, u8, &[u8])>, u64) {
-        let parts: [(u8, &[u8]); 4] =
-            [(FAT32, &self.boot), (FAT32, &self.slot_a), (FAT32, &self.slot_b), (LINUX, &self.data)];
+    fn laid_out(&self) -> (Vec<Partition<'_>>, u64) {
+        let parts: [(u8, &[u8]); 4] = [
+            (FAT32, &self.boot),
+            (FAT32, &self.slot_a),
+            (FAT32, &self.slot_b),
+            (LINUX, &self.data),
+        ];
         let mut next = FIRST_SECTOR;
         let mut laid_out = Vec::new();
         for (kind, content) in parts {
-            laid_out.push((next, kind, content));
-            next += (content.len().next_multiple_of(MEBIBYTE) as u64) / SECTOR;
+            laid_out.push(Partition { start: next, kind, content });
+            next += (content.len().next_multiple_of(MEBIBYTE) / SECTOR) as u64;
         }
         (laid_out, next)
     }
 
     /// How many bytes the card's image has.
     pub(crate) fn size(&self) -> u64 {
-        self.laid_out().1 * SECTOR
+        self.laid_out().1 * SECTOR as u64
     }
 
     /// Writes the whole image, one byte after the other.
     pub(crate) fn write(&self, to: &mut impl Write, progress: &Progress) -> Result<()> {
         let (parts, end) = self.laid_out();
         to.write_all(&table(&parts)?)?;
-        let mut at = SECTOR;
-        for (start, _, content) in &parts {
-            zeros(to, start * SECTOR - at)?;
-            for piece in content.chunks(MEBIBYTE) {
+        let mut at = SECTOR as u64;
+        for part in &parts {
+            zeros(to, part.offset() - at)?;
+            for piece in part.content.chunks(MEBIBYTE) {
                 to.write_all(piece)?;
                 progress.add(piece.len());
             }
-            at = start * SECTOR + content.len() as u64;
+            at = part.offset() + part.content.len() as u64;
         }
-        zeros(to, end * SECTOR - at)?;
+        zeros(to, end * SECTOR as u64 - at)?;
         Ok(())
     }
 
@@ -79,13 +97,13 @@ impl Card {
         let written = || -> std::io::Result<()> {
             let (parts, end) = self.laid_out();
             let mut file = File::create(path)?;
-            file.set_len(end * SECTOR)?;
+            file.set_len(end * SECTOR as u64)?;
             let table = table(&parts).map_err(std::io::Error::other)?;
             file.write_all(&table)?;
-            for (start, _, content) in parts {
-                for (number, piece) in content.chunks(HOLE).enumerate() {
+            for part in parts {
+                for (number, piece) in part.content.chunks(HOLE).enumerate() {
                     if piece.iter().any(|byte| *byte != 0) {
-                        file.seek(SeekFrom::Start(start * SECTOR + (number * HOLE) as u64))?;
+                        file.seek(SeekFrom::Start(part.offset() + (number * HOLE) as u64))?;
                         file.write_all(piece)?;
                     }
                 }
@@ -107,19 +125,19 @@ fn zeros(to: &mut impl Write, mut count: u64) -> Result<()> {
 }
 
 /// The first sector: an MBR.
-fn table(parts: &[(u64, u8, &[u8])]) -> Result<[u8; SECTOR as usize]> {
+fn table(parts: &[Partition<'_>]) -> Result<[u8; SECTOR]> {
     /// Where a partition is by cylinder, head and sector: nowhere that can be said so.
     const BEYOND: [u8; 3] = [0xfe, 0xff, 0xff];
-    let mut sector = [0; SECTOR as usize];
+    let mut sector = [0; SECTOR];
     sector[440..444].copy_from_slice(&DISK_ID.to_le_bytes());
-    for (number, (start, kind, content)) in parts.iter().enumerate() {
+    for (number, part) in parts.iter().enumerate() {
         let entry = &mut sector[446 + number * 16..][..16];
         entry[0] = if number == 0 { 0x80 } else { 0 };
         entry[1..4].copy_from_slice(&BEYOND);
-        entry[4] = *kind;
+        entry[4] = part.kind;
         entry[5..8].copy_from_slice(&BEYOND);
-        entry[8..12].copy_from_slice(&u32::try_from(*start)?.to_le_bytes());
-        let sectors = u32::try_from(content.len() as u64 / SECTOR)?;
+        entry[8..12].copy_from_slice(&u32::try_from(part.start)?.to_le_bytes());
+        let sectors = u32::try_from(part.content.len() / SECTOR)?;
         entry[12..].copy_from_slice(&sectors.to_le_bytes());
     }
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
@@ -147,7 +165,8 @@ mod tests {
         assert_eq!(bytes.len(), 13 * MEBIBYTE);
         assert_eq!(bytes[440..444], [0xe0, 0xb1, 0xa4, 0xb4]);
         let mut expected = 4;
-        for (number, (kind, size)) in [(0x0c, 2), (0x0c, 3), (0x0c, 3), (0x83, 1)].iter().enumerate()
+        for (number, (kind, size)) in
+            [(0x0c, 2), (0x0c, 3), (0x0c, 3), (0x83, 1)].iter().enumerate()
         {
             let entry = &bytes[446 + number * 16..][..16];
             let word = |at: usize| u32::from_le_bytes(entry[at..at + 4].try_into().unwrap());

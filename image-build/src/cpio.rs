@@ -107,7 +107,7 @@ mod tests {
         let mut archive = Archive::default();
         archive.file("sbin/tool", 0o755, *b"abc");
         archive.device("dev/console", 5, 1);
-        archive.link("init", "/sbin/tool");
+        archive.link("init", "/other");
         let bytes = archive.bytes().unwrap();
         assert_eq!(bytes.len() % 512, 0);
         let text = String::from_utf8_lossy(&bytes);
@@ -116,6 +116,8 @@ mod tests {
         assert!(at("sbin\0") < at("sbin/tool\0"));
         assert!(at("sbin/tool\0") < at("TRAILER!!!\0"));
         // Mode, owner, links, time, size, device, its own device, length of the name.
-        assert!(text.contains("00002180000000000000000000000001000000000000000000000000000000000000000500000001"));
+        assert!(text.contains(
+            "00002180000000000000000000000001000000000000000000000000000000000000000500000001"
+        ));
     }
 }

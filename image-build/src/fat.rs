@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::card::{MEBIBYTE, SECTOR};
 
-const SECTOR_BYTES: usize = SECTOR as usize;
 const ENTRY_BYTES: usize = 32;
 /// Sectors before the first table; the boot sector's copy is at 6.
 const RESERVED: usize = 32;
@@ -73,14 +72,14 @@ impl Volume {
 
 impl Geometry {
     fn of(size: usize) -> Result<Self> {
-        let sectors = size / SECTOR_BYTES;
+        let sectors = size / SECTOR;
         for cluster_sectors in [8, 4, 2, 1] {
             // Two entries of each table stand for no cluster.
             let table_sectors =
-                ((sectors / cluster_sectors + 2) * 4).div_ceil(SECTOR_BYTES).next_multiple_of(4);
+                ((sectors / cluster_sectors + 2) * 4).div_ceil(SECTOR).next_multiple_of(4);
             // Clusters begin on a multiple of 4 KiB, the page of a card.
-            let reserved = (RESERVED + TABLES * table_sectors).next_multiple_of(8)
-                - TABLES * table_sectors;
+            let reserved =
+                (RESERVED + TABLES * table_sectors).next_multiple_of(8) - TABLES * table_sectors;
             let clusters = (sectors - reserved - TABLES * table_sectors) / cluster_sectors;
             if clusters >= CLUSTERS_MIN {
                 return Ok(Self { sectors, cluster_sectors, reserved, table_sectors, clusters });
@@ -90,12 +89,12 @@ impl Geometry {
     }
 
     fn cluster_bytes(&self) -> usize {
-        self.cluster_sectors * SECTOR_BYTES
+        self.cluster_sectors * SECTOR
     }
 
     /// Where a cluster begins, in bytes.
     fn offset(&self, cluster: u32) -> usize {
-        (self.reserved + TABLES * self.table_sectors) * SECTOR_BYTES
+        (self.reserved + TABLES * self.table_sectors) * SECTOR
             + (cluster - FIRST_CLUSTER) as usize * self.cluster_bytes()
     }
 }
@@ -211,32 +210,32 @@ impl<'a> Writer<'a> {
     fn finish(mut self, root_cluster: u32) -> Result<Vec<u8>> {
         let boot = self.boot_sector(root_cluster)?;
         let free = self.geometry.clusters + FIRST_CLUSTER as usize - self.table.len();
-        let mut info = [0; SECTOR_BYTES];
+        let mut info = [0; SECTOR];
         info[..4].copy_from_slice(b"RRaA");
         info[484..488].copy_from_slice(b"rrAa");
         info[488..492].copy_from_slice(&u32::try_from(free)?.to_le_bytes());
         info[492..496].copy_from_slice(&u32::try_from(self.table.len())?.to_le_bytes());
         info[510..].copy_from_slice(&[0x55, 0xaa]);
         for copy in [0, 6] {
-            let at = copy * SECTOR_BYTES;
-            self.image[at..at + SECTOR_BYTES].copy_from_slice(&boot);
-            self.image[at + SECTOR_BYTES..at + 2 * SECTOR_BYTES].copy_from_slice(&info);
+            let at = copy * SECTOR;
+            self.image[at..at + SECTOR].copy_from_slice(&boot);
+            self.image[at + SECTOR..at + 2 * SECTOR].copy_from_slice(&info);
         }
         let table: Vec<u8> = self.table.iter().flat_map(|next| next.to_le_bytes()).collect();
         for copy in 0..TABLES {
             let sector = self.geometry.reserved + copy * self.geometry.table_sectors;
-            self.image[sector * SECTOR_BYTES..][..table.len()].copy_from_slice(&table);
+            self.image[sector * SECTOR..][..table.len()].copy_from_slice(&table);
         }
         Ok(self.image)
     }
 
-    fn boot_sector(&self, root_cluster: u32) -> Result<[u8; SECTOR_BYTES]> {
+    fn boot_sector(&self, root_cluster: u32) -> Result<[u8; SECTOR]> {
         let geometry = &self.geometry;
-        let mut sector = [0; SECTOR_BYTES];
+        let mut sector = [0; SECTOR];
         let mut put = |at: usize, bytes: &[u8]| sector[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &[0xeb, 0x58, 0x90]);
         put(3, b"BRAMBLE ");
-        put(11, &u16::try_from(SECTOR_BYTES)?.to_le_bytes());
+        put(11, &u16::try_from(SECTOR)?.to_le_bytes());
         put(13, &[u8::try_from(geometry.cluster_sectors)?]);
         put(14, &u16::try_from(geometry.reserved)?.to_le_bytes());
         put(16, &[u8::try_from(TABLES)?]);

@@ -43,8 +43,7 @@ pub(crate) fn build(order: &Order) -> Result<()> {
         Some(path) => path.clone(),
         None => firmware::build(kind.arch(), &order.profile)?,
     };
-    let binary =
-        fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
+    let binary = fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))?;
     let modules = Modules::new(&tree)?;
     let folder = crate::root().join("hardware");
     let boards = hardware::boards(&folder, kind.boards())?;
@@ -142,6 +141,9 @@ fn print(lines: &[Line]) {
 /// As people read sizes.
 pub(crate) fn size(bytes: u64) -> String {
     const STEP: u64 = 1000;
+    if bytes < STEP {
+        return format!("{bytes} B");
+    }
     if bytes < STEP * STEP {
         return format!("{}.{} kB", bytes / STEP, bytes % STEP / 100);
     }
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn sizes_are_short() {
-        assert_eq!(size(999), "0.9 kB");
+        assert_eq!(size(999), "999 B");
         assert_eq!(size(12_345), "12.3 kB");
         assert_eq!(size(45_678_901), "45.6 MB");
     }

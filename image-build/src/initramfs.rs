@@ -65,11 +65,7 @@ pub(crate) fn build(from: &Ingredients<'_>) -> Result<(Vec<u8>, Weights)> {
     Ok((archive.bytes()?, weights))
 }
 
-fn add_modules(
-    archive: &mut Archive,
-    from: &Ingredients<'_>,
-    weights: &mut Weights,
-) -> Result<()> {
+fn add_modules(archive: &mut Archive, from: &Ingredients<'_>, weights: &mut Weights) -> Result<()> {
     let boot: Vec<&str> =
         from.features.iter().flat_map(|feature| &feature.boot).map(String::as_str).collect();
     let of_features = from.features.iter().flat_map(|feature| &feature.modules);

@@ -42,6 +42,14 @@ impl Kind {
         }
     }
 
+    /// How large its compressed image may be: it is downloaded and written by people.
+    pub(crate) fn bytes_max(self) -> u64 {
+        match self {
+            Self::Rpi => 64_000_000,
+            Self::QemuArm64 | Self::QemuX86 => 40_000_000,
+        }
+    }
+
     /// `cmdline.txt`: one line.
     pub(crate) fn command_line(self) -> &'static str {
         match self {

@@ -110,7 +110,9 @@ impl<'a> Modules<'a> {
             match key.as_str() {
                 "depends" => {
                     let names = value.split(',').filter(|name| !name.is_empty());
-                    module.needs.extend(names.map(plain).filter(|name| !self.builtin.contains(name)));
+                    module
+                        .needs
+                        .extend(names.map(plain).filter(|name| !self.builtin.contains(name)));
                 }
                 "softdep" => module.softdeps.push(value),
                 "alias" => module.aliases.push(value),

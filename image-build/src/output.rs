@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     card::Card,
@@ -36,6 +36,15 @@ pub(crate) fn card(path: &Path, card: &Card, raw: bool, kind: Kind) -> Result<()
         encoder.finish()?.flush()?;
         Ok(())
     })?;
+    let bytes = fs::metadata(path)?.len();
+    if bytes > kind.bytes_max() {
+        bail!(
+            "{} is {}, more than the {} that an image for {kind} may be",
+            path.display(),
+            size(bytes),
+            size(kind.bytes_max())
+        );
+    }
     describe(path)
 }
 
@@ -77,11 +86,7 @@ fn describe(path: &Path) -> Result<()> {
     let beside = PathBuf::from(beside);
     fs::write(&beside, format!("{sum}  {}\n", file_name(path)))
         .with_context(|| format!("cannot write {}", beside.display()))?;
-    let written = writeln!(
-        io::stdout(),
-        "{}: {}\n  sha256 {sum}",
-        path.display(),
-        size(bytes.len() as u64)
-    );
+    let written =
+        writeln!(io::stdout(), "{}: {}\n  sha256 {sum}", path.display(), size(bytes.len() as u64));
     written.context("cannot print")
 }

@@ -43,8 +43,8 @@ impl Lock {
     /// Reads the lock file.
     pub(crate) fn read() -> Result<Self> {
         let path = file();
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
     }
 
@@ -56,7 +56,9 @@ impl Lock {
                 && (locked.architecture == architecture || locked.architecture == "all")
         };
         self.package.iter().find(matches).with_context(|| {
-            format!("packages.lock has no {name} for {architecture}: renew it with `cargo image lock`")
+            format!(
+                "packages.lock has no {name} for {architecture}: renew it with `cargo image lock`"
+            )
         })
     }
 }
@@ -169,7 +171,8 @@ fn mirrors() -> Vec<String> {
     let listed = listed.map(|listed| listed.stdout).unwrap_or_default();
     let mut mirrors: Vec<String> = Vec::new();
     for line in String::from_utf8_lossy(&listed).lines() {
-        if let Some(mirror) = line.strip_prefix("Debian ").map(|mirror| mirror.trim_end_matches('/'))
+        if let Some(mirror) =
+            line.strip_prefix("Debian ").map(|mirror| mirror.trim_end_matches('/'))
             && mirror.ends_with("/debian")
             && !mirrors.iter().any(|known| known == mirror)
         {

@@ -43,7 +43,8 @@ const WANTED: &[Wanted] = &[
 ];
 
 /// The lines before the packages.
-const HEADER: &str = "# The Debian packages that images are made of. `cargo image lock` writes this file.\n";
+const HEADER: &str =
+    "# The Debian packages that images are made of. `cargo image lock` writes this file.\n";
 
 impl Wanted {
     /// How new `name` is among the packages wanted here; `None` if it is another package.
@@ -161,7 +162,10 @@ fn matching(wanted: &Wanted, stanza: &str) -> Option<(u32, Locked)> {
     let name = stanza.trim_start().strip_prefix("Package: ")?.lines().next()?;
     let rank = wanted.rank(name)?;
     let field = |key: &str| {
-        stanza.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")).map(str::to_owned)
+        stanza
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+            .map(str::to_owned)
     };
     let locked = Locked {
         name: name.to_owned(),
