@@ -107,7 +107,7 @@ mod tests {
         let mut archive = Archive::default();
         archive.file("sbin/tool", 0o755, *b"abc");
         archive.device("dev/console", 5, 1);
-        archive.link("init", "/sbin/tool");
+        archive.link("init", "/other");
         let bytes = archive.bytes().unwrap();
         assert_eq!(bytes.len() % 512, 0);
         let text = String::from_utf8_lossy(&bytes);
