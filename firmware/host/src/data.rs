@@ -42,9 +42,12 @@ const TEMPLATE: &str = "data.ext4.gz";
 const BLANK_BYTES: usize = 64 * 1024;
 /// Set-user-id programs work: containers' files are here. Device files do not: theirs are on memory.
 const FLAGS: MsFlags = MsFlags::MS_NOATIME.union(MsFlags::MS_NODEV);
-/// A growth of 32 GiB would otherwise write 500 MiB of zeros in the hours after, for inodes that
+const OPTIONS: &str = "data=ordered,errors=remount-ro";
+/// A growth to 32 GiB would otherwise write 500 MiB of zeros in the hours after, for inodes that
 /// nobody needs.
-const OPTIONS: &str = "data=ordered,errors=remount-ro,noinit_itable";
+const LAZY: &str = "noinit_itable";
+/// While it grows this must not hold, or those zeros are written there and then.
+const GROWING: &str = "init_itable";
 /// Less than this, in thousandths of the partition, is nearly full.
 const NEARLY_FULL: u64 = 20;
 
@@ -248,7 +251,7 @@ impl Opening<'_> {
         let Some(superblock) = read_superblock(partition) else { return };
         let Some(blocks) = superblock.growth(extent.length.saturating_mul(SECTOR)) else { return };
         (self.pulse)();
-        let grown = File::open(&self.places.data).and_then(|root| ioctl::resize_ext4(root, blocks));
+        let grown = grow_mounted(&self.places.data, blocks);
         match grown {
             Ok(()) => {
                 let mebibytes = blocks.saturating_mul(superblock.block_bytes) >> 20;
@@ -283,10 +286,22 @@ fn read_superblock(partition: &Path) -> Option<Superblock> {
     Superblock::parse(&bytes)
 }
 
+fn grow_mounted(folder: &Path, blocks: u64) -> io::Result<()> {
+    let remount = |option| {
+        let flags = FLAGS | MsFlags::MS_REMOUNT;
+        mount(None::<&str>, folder, None::<&str>, flags, Some(option))
+    };
+    remount(GROWING)?;
+    let grown = File::open(folder).and_then(|root| ioctl::resize_ext4(root, blocks));
+    remount(LAZY)?;
+    grown
+}
+
 fn mount_data(partition: &Path, folder: &Path) -> Result<(), Errno> {
     // The mount says it if the folder cannot be made.
     let _ = fs::create_dir_all(folder);
-    mount(Some(partition), folder, Some("ext4"), FLAGS, Some(OPTIONS))
+    let options = format!("{OPTIONS},{LAZY}");
+    mount(Some(partition), folder, Some("ext4"), FLAGS, Some(options.as_str()))
 }
 
 fn mount_memory(places: &Places, findings: &mut Findings) {
