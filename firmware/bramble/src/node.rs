@@ -83,9 +83,9 @@ struct Parts {
 /// # Errors
 /// If a part fails. The keeper then starts another daemon, which finds the containers again.
 pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> Result<End> {
-    for problem in boot_report(&daemon.run_dir)["problems"].as_array().into_iter().flatten() {
-        problems.add("boot", problem.as_str().unwrap_or_default());
-    }
+    let started = boot_report(&daemon.run_dir);
+    let texts = started["problems"].as_array().into_iter().flatten();
+    problems.set("boot", texts.filter_map(|text| Some(text.as_str()?.to_owned())).collect());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut tasks = JoinSet::new();

@@ -51,6 +51,9 @@ impl Problems {
 
     /// From now on exactly these are wrong, says `source`.
     pub(crate) fn set(&self, source: &'static str, texts: Vec<String>) {
+        if texts.is_empty() {
+            return self.clear(source);
+        }
         let texts: Vec<String> = texts.into_iter().map(|text| bounded(text, TEXT_MAX)).collect();
         self.0.send_if_modified(|problems| {
             let before = problems.len();

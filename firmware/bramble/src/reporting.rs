@@ -1,6 +1,6 @@
 //! Telemetry's wiring: what the reporter reads, and where it reports to.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use anyhow::{Context, Result};
 use bramble_agent::{Agent, LocalContainer};
@@ -10,7 +10,7 @@ use bramble_containers::ContainerState;
 use bramble_manager::Manager;
 use bramble_peering::{Membership, Peering};
 use bramble_telemetry::{BoardReport, BrokerConfig, Reporter, Sources};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{board::CurrentAgent, config::MqttConfig, problems::Problems};
 
@@ -34,10 +34,13 @@ pub(crate) async fn run(
     };
     let (leader, watched) = watch::channel(None);
     let follow = follow_leader(manager.clone(), leader);
+    let news = Arc::new(Notify::new());
+    let follow_problems = follow_problems(problems.clone(), Arc::clone(&news));
     let sources = Sources {
         node: peering.node_id(),
         state: manager.state(),
         leader: watched,
+        news,
         board: {
             let problems = problems.clone();
             Box::new(move || report(&manager, &agent, &peering, &problems))
@@ -51,6 +54,16 @@ pub(crate) async fn run(
             std::future::pending().await
         }
         ended = follow => ended,
+        ended = follow_problems => ended,
+    }
+}
+
+/// Has new problems told at once.
+async fn follow_problems(problems: Problems, news: Arc<Notify>) -> Result<Infallible> {
+    let mut watch = problems.watch();
+    loop {
+        watch.changed().await.context("the list of problems has ended")?;
+        news.notify_one();
     }
 }
 

@@ -4,7 +4,7 @@ use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
 
 use bramble_cluster::{ClusterState, NodeId};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
@@ -34,6 +34,8 @@ pub struct Sources {
     pub node: NodeId,
     /// How this board is, now.
     pub board: Box<dyn Fn() -> BoardReport + Send>,
+    /// Fired when how this board is should be told at once.
+    pub news: Arc<Notify>,
     /// The cluster's state, as far as this board knows it.
     pub state: watch::Receiver<Arc<ClusterState>>,
     /// Who leads, as far as this board knows.
@@ -102,6 +104,7 @@ impl Reporter {
                     self.look_at_board();
                     self.look_at_cluster();
                 }
+                () = self.sources.news.notified() => self.look_at_board(),
                 changed = self.sources.state.changed() => match changed {
                     Ok(()) => self.look_at_cluster(),
                     // The board is about to end; the goodbye follows.

@@ -405,6 +405,8 @@ async fn without_a_quorum_reads_say_their_age_and_changes_fail_at_once() {
     assert!(started.elapsed() < crate::leader::ELECTION_WAIT, "nothing was waited for");
     let own = world.board(2).get("/bramble/board").await.json();
     assert_eq!((&own["leader"], &own["consensus"]["has_quorum"]), (&Value::Null, &json!(false)));
+    assert_eq!(own["problems"], json!(["there is no network cable"]));
+    assert_eq!((&own["profile"], &own["boot"]["kernel_ms"]), (&json!("rpi4"), &json!(900)));
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ impl Image {
         sector
             .and_then(first_partition)
             .map_err(|reason| ImageError::NoImage { path: path.to_owned(), reason })?;
-        let length = (!is_compressed).then(|| metadata.len());
+        let length = (!is_compressed).then_some(metadata.len());
         let file_length = metadata.len();
         Ok(Self { path: path.to_owned(), reader, consumed, file_length, length, first })
     }

@@ -183,7 +183,7 @@ impl Place {
             }
             Self::Text(path) => {
                 let failed = || format!("cannot write {}", path.display());
-                let folder = path.parent().unwrap_or(Path::new("."));
+                let folder = path.parent().unwrap_or_else(|| Path::new("."));
                 let new = folder.join(".bramble.toml.new");
                 let mut file = File::create(&new).with_context(failed)?;
                 file.write_all(settings.text().as_bytes()).with_context(failed)?;

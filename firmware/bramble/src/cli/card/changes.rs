@@ -113,8 +113,7 @@ impl Changes {
 
     /// Makes the changes.
     pub(super) fn apply(self, settings: &mut Settings) -> Result<Outcome> {
-        let mut editor =
-            Editor { settings, secrets: Secrets::default(), outcome: Outcome::default() };
+        let mut editor = Editor { settings, secrets: Secrets, outcome: Outcome::default() };
         for name in &self.unset {
             let (section, key) =
                 name.split_once('.').with_context(|| format!("--unset {name}: SECTION.KEY is"))?;
