@@ -84,6 +84,19 @@ pub trait Board: Send + Sync + 'static {
 
     /// Keeps what runs on trial.
     async fn os_commit(&self) -> Result<(), BoardError>;
+
+    /// Ends the board in order, once this has been answered: replacements elsewhere first, then its
+    /// containers, then itself.
+    async fn end(&self, power: Power) -> Result<(), BoardError>;
+}
+
+/// What becomes of a board that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// It starts again.
+    Reboot,
+    /// It stays off.
+    Off,
 }
 
 /// The board cannot do what the API asked of it.

@@ -24,7 +24,7 @@ use tokio::{io::AsyncReadExt, sync::mpsc, sync::watch};
 
 use crate::{
     Archive, Board, BoardError, Cluster, Container, Duplex, Facts, Health, ImageRemoval, LogLine,
-    LogQuery, connection, router,
+    LogQuery, Power, connection, router,
     types::{
         image::LocalImage,
         os::{OsProgress, OsStatus},
@@ -384,6 +384,13 @@ impl Board for FakeBoard {
 
     async fn os_commit(&self) -> Result<(), BoardError> {
         Ok(())
+    }
+
+    async fn end(&self, power: Power) -> Result<(), BoardError> {
+        match (self.number, power) {
+            (3, _) => Err(BoardError::Unsupported("this board is not an appliance".to_owned())),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ mod server;
 mod standing;
 
 pub use board::{
-    Archive, Board, BoardError, Container, Facts, Health, ImageRemoval, LogLine, LogQuery,
+    Archive, Board, BoardError, Container, Facts, Health, ImageRemoval, LogLine, LogQuery, Power,
 };
 pub use body::JSON_BYTES;
 pub use cluster::{Cluster, Dial, Duplex, Propose, ReadVitals, WriteTokens};

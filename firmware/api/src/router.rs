@@ -85,6 +85,8 @@ fn os_routes(api: &Arc<Api>) -> Router<Arc<Api>> {
         .route("/bramble/os", get(os::status).post(os::install))
         .route("/bramble/os/try", post(os::try_once))
         .route("/bramble/os/commit", post(os::commit))
+        .route("/bramble/power/reboot", post(os::reboot))
+        .route("/bramble/power/off", post(os::power_off))
         .route_layer(middleware::from_fn_with_state(Arc::clone(api), os::to_its_board))
 }
 

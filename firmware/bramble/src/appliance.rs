@@ -33,6 +33,8 @@ const FIRST: &str = "init";
 const SETTINGS: &str = "bramble.toml";
 /// The control group above the containers'.
 const CGROUP: &str = "/bramble";
+/// How often the daemon of a system on trial may fail before the old system is called back.
+const FAILURES_ON_TRIAL: u32 = 6;
 /// Time to read what stands on the console before a board that cannot go on starts anew.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
@@ -52,6 +54,7 @@ pub(crate) fn run() -> ! {
     }
     let end = prepare(&places, &mut report, card.as_deref()).and_then(|layout| {
         let mut options = KeeperOptions::new(layout, daemon_command(&places));
+        options.failures_max = report.is_trial.then_some(FAILURES_ON_TRIAL);
         options.watchdog = watchdog.as_ref().and_then(|it| it.share().ok()).map(Arc::new);
         Ok(keeper::run(options)?)
     });

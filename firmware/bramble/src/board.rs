@@ -10,7 +10,8 @@ use std::{
 use async_trait::async_trait;
 use bramble_agent::Agent;
 use bramble_api::{
-    Archive, Board, BoardError, Container, Facts, Health, ImageRemoval, LogLine, LogQuery, chain,
+    Archive, Board, BoardError, Container, Facts, Health, ImageRemoval, LogLine, LogQuery, Power,
+    chain,
     types::{
         image::LocalImage,
         os::{OsProgress, OsStatus},
@@ -240,6 +241,10 @@ impl Board for ThisBoard {
 
     async fn os_commit(&self) -> Result<(), BoardError> {
         self.updating.commit().await
+    }
+
+    async fn end(&self, power: Power) -> Result<(), BoardError> {
+        self.updating.end(power)
     }
 }
 

@@ -81,6 +81,7 @@ impl Daemon {
             Ok(node::End::Orderly) => end(exit_code::END),
             Ok(node::End::Restart) => end(exit_code::RESTART),
             Ok(node::End::Reboot) => end(exit_code::REBOOT),
+            Ok(node::End::PowerOff) => end(exit_code::POWER_OFF),
             Err(error) if error.is::<node::Unusable>() => {
                 eprintln!("bramble: {error:#}");
                 end(exit_code::REFUSED)

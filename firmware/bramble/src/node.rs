@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use bramble_agent::{Agent, AgentConfig, BoxedStream};
-use bramble_api::{Cluster, Dial, Duplex, Socket, types::swarm::JoinTokens};
+use bramble_api::{Cluster, Dial, Duplex, Power, Socket, types::swarm::JoinTokens};
 use bramble_cluster::{NodeDescription, Timestamp};
 use bramble_containers::{
     Keeper,
@@ -37,7 +37,7 @@ use crate::{
     problems::{self, Problems},
     reporting,
     seeking::{Invitation, Seeker, announce},
-    updating::{self, PowerRequest, PowerSwitch, Updating},
+    updating::{self, PowerSwitch, Updating},
 };
 
 /// Threads that run the daemon's tasks. Two, so that one that computes delays no heartbeat.
@@ -58,6 +58,8 @@ pub(crate) enum End {
     Restart,
     /// The keeper ends too, and the board reboots.
     Reboot,
+    /// The keeper ends too, and the board switches itself off.
+    PowerOff,
 }
 
 /// The daemon cannot work with what it was given; starting it again would not help.
@@ -112,7 +114,8 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
         _ = interrupt.recv() => Ok(End::Orderly),
         () = parts.restart.notified() => Ok(End::Restart),
         Ok(asked) = power.wait_for(Option::is_some) => Ok(match *asked {
-            Some(PowerRequest::Reboot) => End::Reboot,
+            Some(Power::Reboot) => End::Reboot,
+            Some(Power::Off) => End::PowerOff,
             None => End::Orderly,
         }),
         ended = belong(daemon, &parts) => ended,
@@ -151,7 +154,8 @@ async fn start(daemon: &Daemon, config: &Config, problems: Problems) -> Result<P
         .context("the manager cannot start")?;
     let (agent, restart) = (CurrentAgent::default(), Arc::default());
     let power = PowerSwitch::default();
-    let updating = Updating::new(&daemon.data_dir, &daemon.run_dir, power.clone(), None);
+    let flag = if daemon.appliance { services::reboot_flag() } else { None };
+    let updating = Updating::new(&daemon.data_dir, &daemon.run_dir, power.clone(), flag);
     Ok(Parts { keeper, images, peering, manager, agent, restart, problems, power, updating })
 }
 

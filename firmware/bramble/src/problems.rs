@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// The engine label that carries the problems.
 pub(crate) const LABEL: &str = "board.problems";
@@ -65,6 +65,18 @@ impl Problems {
         }
     }
 
+    /// Nothing is wrong any more, says `source`.
+    fn clear(&self, source: &'static str) {
+        let is_changed = self.0.send_if_modified(|problems| {
+            let before = problems.len();
+            problems.retain(|problem| problem.source != source);
+            before != problems.len()
+        });
+        if is_changed {
+            info!(%source, "what was wrong is right again");
+        }
+    }
+
     /// Their texts.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.0.borrow().iter().map(|problem| problem.text.clone()).collect()
@@ -114,10 +126,10 @@ mod tests {
         problems.set("network", vec!["no address".into(), "no cable".into()]);
         assert_eq!(problems.texts(), ["no cable", "a b", "no address"]);
         problems.set("network", vec!["no address".into()]);
-        problems.set("boot", Vec::new());
+        problems.clear("boot");
         assert_eq!(problems.texts(), ["no address"]);
         watch.borrow_and_update();
-        problems.set("boot", Vec::new());
+        problems.clear("boot");
         assert!(!watch.has_changed().unwrap_or(true));
         assert!(problems.clone().label().is_some());
     }

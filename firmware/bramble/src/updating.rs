@@ -15,7 +15,7 @@ use std::{
 use anyhow::Result;
 use bramble_agent::Agent;
 use bramble_api::{
-    Archive, BoardError, chain,
+    Archive, BoardError, Power, chain,
     types::os::{OsFailure, OsProgress, OsStatus},
 };
 use bramble_cluster::DesiredState;
@@ -63,15 +63,10 @@ const TELL_EVERY: u64 = 4 << 20;
 /// Bytes of a refused update that are read to its end, so that its sender hears why.
 const DRAINED_BYTES: u64 = 256 << 20;
 
-/// What the board should do once its daemon has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PowerRequest {
-    /// Reboot.
-    Reboot,
-}
-
 /// Where the board is asked to end, by whoever has a reason.
-pub(crate) type PowerSwitch = watch::Sender<Option<PowerRequest>>;
+pub(crate) type PowerSwitch = watch::Sender<Option<Power>>;
+/// Until a board that was asked to end begins to: whoever asked hears first that it will.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
 
 /// Whether a trial has what a healthy board has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -379,7 +374,23 @@ impl Updating {
             let path = self.0.run_dir.join(REBOOT_ARGUMENT);
             fs::write(path, argument).map_err(|error| failed(&error))?;
         }
-        self.0.power.send_replace(Some(PowerRequest::Reboot));
+        self.0.power.send_replace(Some(Power::Reboot));
+        Ok(())
+    }
+
+    /// Ends the board in order, when the answer to whoever asked is on its way.
+    pub(crate) fn end(&self, power: Power) -> Result<(), BoardError> {
+        if self.0.appliance.is_none() {
+            return Err(BoardError::Unsupported(
+                "this board is not an appliance: its machine is switched off by other means"
+                    .to_owned(),
+            ));
+        }
+        let switch = self.0.power.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_ANSWER).await;
+            switch.send_replace(Some(power));
+        });
         Ok(())
     }
 

@@ -50,6 +50,9 @@ pub struct KeeperOptions {
     pub start_patience: Duration,
     /// How long the board may be without a living daemon before its watchdog is fed no more.
     pub board_patience: Duration,
+    /// How often the daemon may fail at its start before the board reboots instead: on a system that
+    /// is on trial, so that the old one comes back.
+    pub failures_max: Option<u32>,
     /// The hardware's watchdog, armed: it reboots the board when it is not fed. Shared, so that
     /// whoever armed it can put it to rest at the end.
     pub watchdog: Option<Arc<fs::File>>,
@@ -69,6 +72,7 @@ impl KeeperOptions {
             daemon_patience: Duration::from_secs(20),
             start_patience: Duration::from_secs(90),
             board_patience: Duration::from_secs(600),
+            failures_max: None,
             watchdog: None,
         }
     }

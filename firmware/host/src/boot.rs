@@ -23,9 +23,10 @@ use crate::{
     led::{Led, Sign},
     memory,
     modules::{Coldplug, Modules},
-    panics, profile,
+    panics, power, profile,
     slot::Slot,
     sysctls,
+    update::{self, BootVerdict, Card},
     watchdog::Watchdog,
 };
 
@@ -85,6 +86,7 @@ pub fn run() -> Boot {
             coldplug.load_new(&modules);
         })
     });
+    let is_trial = boot.phase("slot", |found| know_slot(&places, disk.as_ref(), found));
     boot.phase("clock", |found| clock::raise_to_floor(&places, found));
     let card =
         boot.phase("configuration", |found| configuration::read(&places, disk.as_ref(), found));
@@ -109,6 +111,7 @@ pub fn run() -> Boot {
 
     let mut report = boot.end();
     report.slot = Slot::running(&places);
+    report.is_trial = is_trial;
     report.disk = disk.map(|disk| disk.device().to_owned());
     report.board = profile::of_this_board(&places.sources).map(|profile| profile.name.clone());
     report.data_is_temporary = is_temporary;
@@ -167,6 +170,32 @@ fn arm_watchdog(places: &Places, findings: &mut Findings) -> Option<Watchdog> {
             None
         }
     }
+}
+
+/// Whether this system is on trial. One that had its trial already is left at once: the old slot
+/// boots by default again.
+fn know_slot(places: &Places, disk: Option<&Disk>, findings: &mut Findings) -> bool {
+    let (Some(slot), Some(disk)) = (Slot::running(places), disk) else { return false };
+    let mut card = match Card::open(disk.device()) {
+        Ok(card) => card,
+        Err(error) => {
+            findings.problem(format!("updates are not possible: {}", chain(&error)));
+            return false;
+        }
+    };
+    let verdict = update::at_boot(&mut card, slot);
+    let is_default = card.default_slot().is_ok_and(|default| default == slot);
+    match verdict {
+        BootVerdict::GiveUp => {
+            say("this system had its trial, the other one starts");
+            power::reboot();
+        }
+        BootVerdict::FellBack => findings.note(format!("{slot}, back from a trial")),
+        BootVerdict::Unknown(why) => findings.problem(format!("updates are not possible: {why}")),
+        BootVerdict::Trial | BootVerdict::Settled if is_default => findings.note(slot.to_string()),
+        BootVerdict::Trial | BootVerdict::Settled => findings.note(format!("{slot}, on trial")),
+    }
+    !is_default
 }
 
 fn feed(watchdog: Option<&mut Watchdog>) {

@@ -135,3 +135,20 @@ pub(crate) fn swap_on(device: &Path, priority: u16) -> io::Result<()> {
     Errno::result(result)?;
     Ok(())
 }
+
+/// Restarts the machine with words for its firmware (reboot(2), `LINUX_REBOOT_CMD_RESTART2`).
+/// Returns only if the kernel refuses.
+pub(crate) fn reboot_with(words: &str) -> io::Result<()> {
+    let words = CString::new(words)?;
+    // SAFETY: the magic numbers are reboot(2)'s, and the kernel reads the string and keeps nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_reboot,
+            libc::LINUX_REBOOT_MAGIC1,
+            libc::LINUX_REBOOT_MAGIC2,
+            libc::LINUX_REBOOT_CMD_RESTART2,
+            words.as_ptr(),
+        )
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -8,7 +8,7 @@
 //! - **sources**: the folders that are read, `/proc` and `/sys` but for tests.
 //! - **places**: the sources and every other folder that booting uses.
 //! - **vitals**: sensor values of the moment, [`bramble_cluster::Vitals`].
-//! - **phase**: a named part of booting, with its time. There are eleven, always in one order.
+//! - **phase**: a named part of booting, with its time. There are twelve, always in one order.
 //! - **problem**: a sentence for the owner about something that is not as it should be, with which
 //!   the board runs on.
 //! - **card**: the disk whose first partition is a FAT named `BRAMBLE`, whatever its kind.

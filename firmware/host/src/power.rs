@@ -21,9 +21,11 @@ use nix::{
 use crate::{
     Places,
     boot::{chain, say},
-    clock,
+    clock, ioctl,
 };
 
+/// The file with words for the firmware, below `/run`.
+const ARGUMENT: &str = "bramble/reboot-argument";
 /// How long processes have to end by themselves. Containers and the daemon have had theirs.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long those that were killed have to be gone: one may hang in a disk that does.
@@ -54,7 +56,16 @@ pub fn settle(places: &Places) {
 }
 
 /// Restarts the board. Call [`settle`] first.
+///
+/// With the words that stand in `reboot-argument` in Bramble's run folder, if there are any, for the
+/// kernel to pass on to the firmware.
 pub fn reboot() -> ! {
+    let words = fs::read_to_string(Places::default().run.join(ARGUMENT)).unwrap_or_default();
+    if !words.is_empty()
+        && let Err(error) = ioctl::reboot_with(&words)
+    {
+        say(&format!("problem: the kernel does not pass on `{words}`: {error}"));
+    }
     finish(RebootMode::RB_AUTOBOOT)
 }
 

@@ -13,8 +13,11 @@ const MEBIBYTES: usize = 64;
 const CHOICE: &str = "[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n";
 const CHOICE_BYTES: usize = 512;
 
-const CONFIGURATION: &str = include_str!("bramble.toml");
-const README: &str = include_str!("README.txt");
+/// What `bramble card --reset` writes too.
+const SETTINGS: &str = include_str!("../../../firmware/bramble/src/card/bramble.toml");
+/// Room for the owner's settings: whoever edits the file in place need not move it.
+const SETTINGS_BYTES: usize = 16 * 1024;
+const README: &str = include_str!("../../../firmware/bramble/src/card/README.txt");
 
 /// The partition's file system.
 pub(super) fn volume(kind: Kind, packages: &Tree) -> Result<Volume> {
@@ -28,7 +31,9 @@ pub(super) fn volume(kind: Kind, packages: &Tree) -> Result<Volume> {
     volume.file("autoboot.txt", choice);
     // Its being there is what makes the partition one to boot from.
     volume.file("config.txt", Vec::new());
-    volume.file("bramble.toml", CONFIGURATION);
+    let mut settings = SETTINGS.as_bytes().to_vec();
+    settings.resize(SETTINGS_BYTES.max(settings.len()), b'\n');
+    volume.file("bramble.toml", settings);
     volume.file("README.txt", README.replace('\n', "\r\n"));
     Ok(volume)
 }
@@ -46,8 +51,10 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_of_a_new_card_is_empty_but_for_comments() {
-        let settings: toml::Table = toml::from_str(CONFIGURATION).unwrap();
-        assert!(settings.is_empty(), "{settings:?}");
+    fn the_settings_of_a_new_card_say_nothing_yet_and_have_room_to_grow() {
+        let settings: toml::Table = toml::from_str(SETTINGS).unwrap();
+        let says = |section: &toml::Value| section.as_table().is_none_or(|table| !table.is_empty());
+        assert!(!settings.values().any(says), "{settings:?}");
+        assert!(SETTINGS.len() < SETTINGS_BYTES / 2);
     }
 }

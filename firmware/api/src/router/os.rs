@@ -1,4 +1,5 @@
-//! `/bramble/os`: the operating system of this board, or of another one by `?node=`.
+//! `/bramble/os` and `/bramble/power`: the operating system and the power of this board, or of
+//! another one by `?node=`.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -17,6 +18,7 @@ use tokio_util::io::StreamReader;
 
 use super::{Api, Parameters, parameter};
 use crate::{
+    board::Power,
     error::ApiError,
     leader::{self, FORWARDED},
     types::os::{OsProgress, OsStatus},
@@ -89,6 +91,18 @@ pub(super) async fn try_once(State(api): State<Arc<Api>>) -> Result<StatusCode, 
 pub(super) async fn commit(State(api): State<Arc<Api>>) -> Result<StatusCode, ApiError> {
     api.board.os_commit().await?;
     Ok(StatusCode::OK)
+}
+
+/// `POST /bramble/power/reboot`
+pub(super) async fn reboot(State(api): State<Arc<Api>>) -> Result<StatusCode, ApiError> {
+    api.board.end(Power::Reboot).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// `POST /bramble/power/off`
+pub(super) async fn power_off(State(api): State<Arc<Api>>) -> Result<StatusCode, ApiError> {
+    api.board.end(Power::Off).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 #[cfg(test)]

@@ -4,7 +4,15 @@
 use std::{convert::Infallible, io, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use bramble_host::{Places, Sources, boot::Report, clock, led::Led, modules};
+use bramble_host::{
+    Places, Sources,
+    boot::Report,
+    clock,
+    led::Led,
+    mailbox::Mailbox,
+    modules,
+    update::{Card, RebootFlag},
+};
 use bramble_manager::Manager;
 use bramble_network::uplink::Status;
 use bramble_peering::Peering;
@@ -59,6 +67,22 @@ pub(crate) fn start_light(
         .and_then(|report| Led::find(&places.sources, report.board.as_deref()));
     if let Some(led) = led {
         tasks.spawn(lights::run(led, peering.clone(), manager.clone(), problems.clone()));
+    }
+}
+
+/// The firmware's flag that tries the other slot once, on boards whose firmware can be reached.
+pub(crate) fn reboot_flag() -> Option<fn() -> Box<dyn RebootFlag>> {
+    Mailbox::open(&Places::default()).ok()?;
+    Some(|| Box::new(FirmwareFlag))
+}
+
+/// The mailbox, opened anew each time: it is asked once in months.
+struct FirmwareFlag;
+
+impl RebootFlag for FirmwareFlag {
+    fn set(&mut self, _: &mut Card) -> io::Result<()> {
+        let mut mailbox = Mailbox::open(&Places::default()).map_err(io::Error::other)?;
+        mailbox.try_other_slot_once().map_err(io::Error::other)
     }
 }
 

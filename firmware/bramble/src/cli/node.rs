@@ -3,10 +3,11 @@
 use anyhow::Result;
 use bramble_api::types;
 use clap::{Subcommand, ValueEnum};
+use hyper::Method;
 use serde_json::Value;
 
 use super::{
-    client::{Client, Query, escape},
+    client::{Client, Query, escape, no_body},
     human::short_id,
     output::{InspectFormat, ListFormat, Table, print, print_objects},
     ps::{self, TaskFormat},
@@ -67,6 +68,18 @@ pub(crate) enum Node {
     /// Pin boards as workers
     Demote {
         /// Ids or host names
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Start boards again, in order: their tasks find another board first
+    Reboot {
+        /// Ids or host names; `self` is the board that is talked to
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Switch boards off, in order: their tasks find another board first
+    PowerOff {
+        /// Ids or host names; `self` is the board that is talked to
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
     },
@@ -137,6 +150,8 @@ impl Node {
             }
             Self::Promote { nodes } => pin(client, &nodes, "manager").await,
             Self::Demote { nodes } => pin(client, &nodes, "worker").await,
+            Self::Reboot { nodes } => power(client, &nodes, "reboot").await,
+            Self::PowerOff { nodes } => power(client, &nodes, "off").await,
             Self::Rm { nodes, force } => {
                 for node in &nodes {
                     let resolved = resolve(client, node).await?;
@@ -148,6 +163,25 @@ impl Node {
             }
         }
     }
+}
+
+/// Boards end in the order they were named in.
+async fn power(client: &Client, nodes: &[String], what: &str) -> Result<()> {
+    for name in nodes {
+        let resolved = resolve(client, name).await?;
+        // A board is reached by its id; the one that is talked to may have no cluster to ask.
+        let id = match name.as_str() {
+            "self" => resolved,
+            _ => {
+                let node: types::node::Node = client.get(&path(&resolved), &Query::new()).await?;
+                node.id
+            }
+        };
+        let query = Query::new().with("node", id);
+        client.send(Method::POST, &format!("/bramble/power/{what}"), &query, no_body()).await?;
+        print(&format!("{name}\n"))?;
+    }
+    Ok(())
 }
 
 async fn pin(client: &Client, nodes: &[String], role: &str) -> Result<()> {

@@ -28,6 +28,8 @@ pub(super) struct Daemon {
     started_at: Option<Instant>,
     start_at: Option<Instant>,
     delay: Option<Duration>,
+    /// Failures since one ran steadily.
+    failures: u32,
 }
 
 impl Daemon {
@@ -58,6 +60,7 @@ impl Daemon {
             Some(delay) if !was_steady => (delay * 2).min(longest),
             _ => FIRST_DELAY,
         };
+        self.failures = if was_steady { 1 } else { self.failures.saturating_add(1) };
         self.delay = Some(delay);
         self.start_at = Some(now + delay);
     }
@@ -114,6 +117,10 @@ impl State {
             code => {
                 tracing::warn!(code, "the daemon ended and is started again");
                 self.daemon.retry(now, self.options.longest_restart_delay);
+                if self.options.failures_max.is_some_and(|most| self.daemon.failures >= most) {
+                    tracing::error!("the daemon does not get well, the board reboots");
+                    self.begin_end(KeeperEnd::Reboot);
+                }
             }
         }
     }

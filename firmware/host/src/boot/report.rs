@@ -40,6 +40,9 @@ pub struct Report {
     pub disk: Option<PathBuf>,
     /// The name of the board's profile.
     pub board: Option<String>,
+    /// Whether this system is on trial: a slot other than the one that boots by default.
+    #[serde(default)]
+    pub is_trial: bool,
     /// Whether `/data` is memory: what is written there is gone with the power.
     pub data_is_temporary: bool,
 }
@@ -114,6 +117,7 @@ mod tests {
             slot: Some(Slot::B),
             disk: Some("/dev/mmcblk0".into()),
             board: None,
+            is_trial: true,
             data_is_temporary: true,
         };
         report.save(&path).unwrap();
