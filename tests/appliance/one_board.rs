@@ -76,13 +76,13 @@ fn a_container_on_a_board_is_contained() {
 
     let limits = ["--limit-memory", "32m", "--limit-cpu", "0.5", "--limit-pids", "20"];
     let line = "cd /sys/fs/cgroup; cat memory.max cpu.max pids.max; \
-                (dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; echo dd ended with $?); \
+                (dd if=/dev/zero of=/dev/null bs=128M count=1 2>/dev/null; echo dd ended with $?); \
                 (for one in $(seq 40); do sleep 5 & done; wait) 2>&1 | tail -n 1";
     let facts = ask_with(&observer, &node, &limits, line);
     for limit in ["33554432", "50000 100000", "20"] {
         assert!(facts.lines().any(|line| line == limit), "the limit {limit} is set: {facts}");
     }
-    assert!(facts.contains("dd ended with 137"), "64 MB are not to be had: {facts}");
+    assert!(facts.contains("dd ended with 137"), "128 MB are not to be had: {facts}");
     assert!(facts.contains("fork"), "40 processes are not to be had: {facts}");
 }
 

@@ -32,6 +32,13 @@ pub(super) fn entries(name: &str, numbers: &mut Numbers) -> Result<([u8; 11], Ve
     {
         return Ok((short, Vec::new()));
     }
+    // What differs by its case alone has the same short form: boot code that reads short names and
+    // no others finds `bootcode.bin`.
+    if let Some(short) = exact(&name.to_ascii_uppercase())
+        && numbers.0.insert(short)
+    {
+        return Ok((short, long(name, checksum(short))));
+    }
     for number in 1..=9999 {
         let short = numbered(name, number);
         if numbers.0.insert(short) {
@@ -96,4 +103,24 @@ fn long(name: &str, checksum: u8) -> Vec<[u8; 32]> {
         .collect();
     entries.reverse();
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_small_letters_is_found_by_code_that_knows_short_names_alone() {
+        let mut numbers = Numbers::default();
+        let (short, long) = entries("bootcode.bin", &mut numbers).unwrap();
+        assert_eq!((&short, long.len()), (b"BOOTCODEBIN", 1));
+        let (short, _) = entries("autoboot.txt", &mut numbers).unwrap();
+        assert_eq!(&short, b"AUTOBOOTTXT");
+        let (short, _) = entries("bcm2711-rpi-4-b.dtb", &mut numbers).unwrap();
+        assert_eq!(&short, b"BCM271~1DTB");
+        let (short, long) = entries("CONFIG.TXT", &mut numbers).unwrap();
+        assert_eq!((&short, long.len()), (b"CONFIG  TXT", 0));
+        let (short, _) = entries("config.txt", &mut numbers).unwrap();
+        assert_eq!(&short, b"CONFIG~1TXT", "two files have two short names");
+    }
 }

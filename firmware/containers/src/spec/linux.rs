@@ -46,14 +46,20 @@ pub(super) fn write(layout: &Layout, request: &ContainerRequest) -> Result<Value
     Ok(json!({
         "cgroupsPath": layout.container_cgroup(task.id),
         "namespaces": namespaces,
-        "resources": resources(&task.spec.resources)?,
+        "resources": resources(&task.spec.resources, has_swap())?,
         "sysctl": sysctls(&task.spec.container.sysctls, has_network)?,
         "maskedPaths": MASKED,
         "readonlyPaths": READ_ONLY,
     }))
 }
 
-fn resources(limits: &ResourceLimits) -> Result<Value, SpecError> {
+/// Whether containers can swap, and be kept from it: cgroup v1 often cannot.
+fn has_swap() -> bool {
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    swaps.lines().count() > 1 && std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+fn resources(limits: &ResourceLimits, has_swap: bool) -> Result<Value, SpecError> {
     // Nothing but the devices that every container has: on v1 by libcgroups, which adds them to
     // this one rule; on v2 by the program that the helper attaches.
     let mut resources = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
@@ -64,6 +70,10 @@ fn resources(limits: &ResourceLimits) -> Result<Value, SpecError> {
         }
         let limit = i64::try_from(limits.limit_memory_bytes).unwrap_or(i64::MAX);
         resources["memory"] = json!({ "limit": limit });
+        if has_swap {
+            // Memory and swap together, as Docker has it: a limit that swap undoes is none.
+            resources["memory"]["swap"] = json!(limit.saturating_mul(2));
+        }
     }
     if limits.limit_nano_cpus != 0 {
         let quota = (limits.limit_nano_cpus / (1_000_000_000 / CPU_PERIOD)).max(LEAST_QUOTA);
