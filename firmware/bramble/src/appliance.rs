@@ -68,7 +68,7 @@ pub(crate) fn run() -> ! {
     let is_power_off = matches!(end, Ok(KeeperEnd::PowerOff));
     if matches!(end, Err(_) | Ok(KeeperEnd::Refused)) {
         eprintln!("bramble: the board starts again in {} s", LAST_WORDS.as_secs());
-        pause(LAST_WORDS);
+        std::thread::sleep(LAST_WORDS);
     }
     power::settle(&places);
     // The watchdog stays armed on the way to a reboot, in case the kernel gets stuck on it.
@@ -114,9 +114,4 @@ fn daemon_command(places: &Places) -> Vec<std::ffi::OsString> {
     command.extend(["--run-dir".into(), run.into()]);
     command.extend(["--cgroup".into(), CGROUP.into()]);
     command
-}
-
-#[expect(clippy::disallowed_methods, reason = "nobody else runs any more")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

@@ -91,6 +91,9 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut tasks = JoinSet::new();
+    if daemon.appliance {
+        services::protect_daemon();
+    }
     let network = daemon.appliance.then(|| services::start_network(&config, &problems, &mut tasks));
     let parts = start(daemon, &config, problems).await?;
     spawn_seeker(daemon, &config, &parts, network, &mut tasks)?;

@@ -26,8 +26,19 @@ use crate::{config::Config, networking, problems::Problems};
 /// be missing for ever, and what is on this board's disk should run.
 const ADDRESS_WITHIN: Duration = Duration::from_secs(20);
 
+/// What the kernel is told of the daemon for when memory runs out (proc(5), `oom_score_adj`):
+/// containers go first. Process 1 never goes.
+const OOM_SCORE_ADJUSTMENT: &str = "-500";
+
 /// The daemon's tasks.
 type Tasks = JoinSet<Result<Infallible>>;
+
+/// Has the daemon outlive containers when memory runs out.
+pub(crate) fn protect_daemon() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT) {
+        warn!(%error, "the daemon may be killed when memory runs out");
+    }
+}
 
 /// Brings the network up, and says what becomes of it.
 pub(crate) fn start_network(

@@ -52,10 +52,17 @@ pub(super) fn write(
         "rlimits": limits(&spec.ulimits)?,
         "noNewPrivileges": true,
     });
-    if spec.oom_score_adjustment != 0 {
+    // A container that says nothing is not to inherit what protects the keeper. It is raised where
+    // that is so, and otherwise left alone: a keeper without privileges may not lower anything.
+    if spec.oom_score_adjustment != 0 || own_oom_score_adjustment() < 0 {
         process["oomScoreAdj"] = json!(spec.oom_score_adjustment);
     }
     Ok(process)
+}
+
+fn own_oom_score_adjustment() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 /// An exec's process: the container's, with what the request says.
