@@ -59,7 +59,7 @@ pub(super) struct Changes {
     /// The wireless network does not announce its name
     #[arg(long, help_heading = "Wi-Fi")]
     wifi_hidden: bool,
-    /// The broker to report to, as mqtt://host[:port] or mqtts://host[:port]
+    /// The broker to report to, as mqtt://HOST:PORT or mqtts://HOST:PORT
     #[arg(long, value_name = "URL", help_heading = "MQTT")]
     mqtt: Option<String>,
     /// Who logs in at the broker
