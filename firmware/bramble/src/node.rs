@@ -108,7 +108,8 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
         let (manager, agent) = (manager.clone(), agent.clone());
         tasks.spawn(reporting::run(mqtt, manager, agent, peering.clone(), problems.clone()));
     }
-    let Parts { updating, manager, agent, .. } = &parts;
+    let Parts { updating, manager, agent, peering, problems, .. } = &parts;
+    tasks.spawn(problems::cluster::watch(peering.clone(), manager.clone(), problems.clone()));
     let socket = daemon.run_dir.join("bramble.sock");
     tasks.spawn(updating::watch(updating.clone(), manager.clone(), agent.clone(), socket));
     let mut power = parts.power.subscribe();

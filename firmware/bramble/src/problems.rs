@@ -3,6 +3,8 @@
 //! A problem does not keep the board from working: what does is an error and ends the daemon. The
 //! list is short, in words, and in the order in which the problems came up.
 
+pub(crate) mod cluster;
+
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -45,7 +47,7 @@ impl Problems {
             is_new
         });
         if is_new {
-            warn!(%source, "{text}");
+            warn!(%source, "problem: {text}");
         }
     }
 

@@ -7,6 +7,7 @@
 mod check;
 mod format;
 mod mbr;
+mod reserve;
 mod superblock;
 
 use std::{
@@ -115,6 +116,9 @@ pub fn open(
     if let Err(error) = fs::create_dir_all(places.bramble()) {
         findings.problem(format!("{} cannot be made: {error}", places.bramble().display()));
     }
+    if !is_temporary {
+        reserve::keep(&places.bramble());
+    }
     is_temporary
 }
 
@@ -133,6 +137,8 @@ impl Opening<'_> {
         let is_new = self.place(disk)?;
         let partition = disk.partition(PARTITION);
         let superblock = if is_new {
+            self.findings
+                .problem("the card had no data partition: it has a new one, which is empty");
             self.format(&partition)?;
             None
         } else {

@@ -14,7 +14,7 @@ use bramble_host::{
     update::{Card, RebootFlag},
 };
 use bramble_manager::Manager;
-use bramble_network::uplink::Status;
+use bramble_network::uplink::{Origin, Status};
 use bramble_peering::Peering;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tracing::warn;
@@ -106,9 +106,23 @@ pub(crate) fn say_ready(run_dir: &Path) {
 
 async fn report(mut status: watch::Receiver<Status>, problems: Problems) -> Result<Infallible> {
     loop {
-        problems.set("network", status.borrow_and_update().problems.clone());
+        let texts = network_problems(&status.borrow_and_update());
+        problems.set("network", texts);
         status.changed().await.context("the board has lost its network")?;
     }
+}
+
+/// What is wrong with the network. An address of one's own choice is: only boards in the same plight
+/// can be reached from it.
+fn network_problems(status: &Status) -> Vec<String> {
+    let chosen = status.addresses.iter().filter(|address| address.origin == Origin::LinkLocal);
+    let chosen = chosen.map(|address| {
+        format!(
+            "{}: no DHCP server answers, so the board has chosen the address {}",
+            address.interface, address.address
+        )
+    });
+    status.problems.iter().cloned().chain(chosen).collect()
 }
 
 /// The kernel announces devices to whoever listens; a thread listens.
