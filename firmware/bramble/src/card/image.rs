@@ -10,6 +10,7 @@ use std::{
 };
 
 use bramble_containers::images::Zstd;
+use bramble_host::disk::IMAGE_WINDOW_LOG;
 
 use super::medium::first_partition;
 
@@ -81,7 +82,10 @@ impl Image {
         let consumed = Rc::new(Cell::new(0));
         let counted = Counted { file, count: Rc::clone(&consumed) };
         let mut reader: Box<dyn Read> = match is_compressed {
-            true => Box::new(Zstd::new(BufReader::with_capacity(PIECE, counted))),
+            true => {
+                let buffered = BufReader::with_capacity(PIECE, counted);
+                Box::new(Zstd::with_window(buffered, 1 << IMAGE_WINDOW_LOG))
+            }
             false => Box::new(counted),
         };
         let mut first = Vec::new();
