@@ -128,7 +128,8 @@ mod tests {
     const KINDS: [Kind; 3] = [Kind::Rpi, Kind::QemuArm64, Kind::QemuX86];
 
     fn a_card() -> Card {
-        let noise: Vec<u8> = (0..2_u32 << 20).map(|at| (at.wrapping_mul(at) >> 7) as u8).collect();
+        let word = |at: u32| at.wrapping_mul(0x9e37_79b9).to_le_bytes();
+        let noise: Vec<u8> = (0..1_u32 << 18).flat_map(word).collect();
         Card { boot: noise.clone(), slot_a: noise.clone(), slot_b: noise.clone(), data: noise }
     }
 

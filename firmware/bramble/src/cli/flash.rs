@@ -60,12 +60,12 @@ impl Flash {
             if let Some(file) = &self.file {
                 // A wrong file is worth knowing of before the card is chosen.
                 Image::open(file)?;
-                self.check_signature(file)?;
+                check_signature(file, &self.trust, self.is_quiet())?;
             }
             return list(&disks.candidates(), self.format.clone());
         };
         let image = Image::open(file)?;
-        let is_signed = self.check_signature(file)?;
+        let is_signed = check_signature(file, &self.trust, self.is_quiet())?;
         let disk = disks.writable(device)?;
         if !self.yes && !is_agreed(device, &disk)? {
             bail!("nothing was written");
@@ -103,28 +103,30 @@ impl Flash {
         }
     }
 
-    /// Whether the image is signed by a key that was given; `false` if none was.
-    fn check_signature(&self, file: &Path) -> Result<bool> {
-        if self.trust.is_empty() {
-            let beside = signature::beside(file);
-            if beside.exists() {
-                eprintln!(
-                    "bramble: {} was not checked: --trust PUB does, with the public key of whoever made the image",
-                    beside.display()
-                );
-            }
-            return Ok(false);
-        }
-        let bar = bar(self.is_quiet(), "signature", file.metadata()?.len());
-        let key = signature::verify(file, &self.trust, |count| bar.inc(count));
-        bar.finish_and_clear();
-        eprintln!("bramble: {} is signed by {}", file.display(), key?.display());
-        Ok(true)
-    }
-
     fn is_quiet(&self) -> bool {
         self.quiet || !io::stderr().is_terminal()
     }
+}
+
+/// Whether the image is signed by a key that is trusted; `false` if none is given. Says which, or how
+/// a signature that is there is checked.
+pub(super) fn check_signature(file: &Path, trusted: &[PathBuf], is_quiet: bool) -> Result<bool> {
+    if trusted.is_empty() {
+        let beside = signature::beside(file);
+        if beside.exists() {
+            eprintln!(
+                "bramble: {} was not checked: --trust PUB does, with the public key of whoever made the image",
+                beside.display()
+            );
+        }
+        return Ok(false);
+    }
+    let read = || format!("cannot read {}", file.display());
+    let bar = bar(is_quiet, "signature", file.metadata().with_context(read)?.len());
+    let key = signature::verify(file, trusted, |count| bar.inc(count));
+    bar.finish_and_clear();
+    eprintln!("bramble: {} is signed by {}", file.display(), key?.display());
+    Ok(true)
 }
 
 /// Asks the person at the terminal; without one nobody can agree.
