@@ -10,6 +10,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::tools;
 
+/// The variable that states a build's time (reproducible-builds.org). The firmware's clock never
+/// starts before it.
+const BUILD_TIME: &str = "SOURCE_DATE_EPOCH";
+
 /// Builds the firmware for `arch` (`x86_64`, `aarch64`) and returns the binary's path.
 ///
 /// With musl if that target is installed or rustup can install it; else, on this machine's own
@@ -41,12 +45,27 @@ fn cargo_build(target: &str, profile: &str, settings: &[&str]) -> Result<PathBuf
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--package", "bramble", "--target", target, "--profile", profile]);
     cargo.args(settings).current_dir(crate::root()).stdout(Stdio::null());
+    if std::env::var_os(BUILD_TIME).is_none()
+        && let Some(time) = commit_time()
+    {
+        cargo.env(BUILD_TIME, time);
+    }
     let status = cargo.status().context("cannot start cargo")?;
     if !status.success() {
         bail!("the firmware for {target} was not built: cargo ended with {status}");
     }
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(target_folder().join(target).join(folder).join("bramble"))
+}
+
+/// When the source was committed, in seconds since 1970: the same for everybody who builds it.
+/// `None` for a source without its history.
+fn commit_time() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["log", "-1", "--format=%ct"]).current_dir(crate::root()).stderr(Stdio::null());
+    let printed = git.output().ok().filter(|printed| printed.status.success())?;
+    let time = String::from_utf8(printed.stdout).ok()?.trim().to_owned();
+    time.parse::<u64>().is_ok().then_some(time)
 }
 
 /// Where cargo puts what it builds.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use flate2::{Compression, GzBuilder};
 
 use crate::{
-    Order, card::Card, data, firmware, hardware, initramfs, kind::Kind, modules::Modules, output,
-    packages, packages::Lock,
+    Order, card::Card, data, firmware, hardware, initramfs, keys, kind::Kind, modules::Modules,
+    output, packages, packages::Lock,
 };
 
 /// The names and serial numbers of a card's file systems.
@@ -28,6 +28,7 @@ struct Line {
 /// Builds what `order` asks for and prints what is in it.
 pub(crate) fn build(order: &Order) -> Result<()> {
     let kind = order.board;
+    let key = order.sign.as_deref().map(keys::read_secret).transpose()?;
     let lock = Lock::read()?;
     let names = packages_of(kind);
     let locked =
@@ -83,7 +84,7 @@ pub(crate) fn build(order: &Order) -> Result<()> {
     print(&lines);
 
     if let Some(path) = &order.slot {
-        output::plain(path, &slot.renamed(LABEL_UPDATE.0, LABEL_UPDATE.1).bytes()?)?;
+        output::plain(path, &slot.renamed(LABEL_UPDATE.0, LABEL_UPDATE.1).bytes()?, key.as_ref())?;
     }
     if let Some(path) = &order.out {
         let card = Card {
@@ -92,7 +93,10 @@ pub(crate) fn build(order: &Order) -> Result<()> {
             slot_b: slot.renamed(LABEL_B.0, LABEL_B.1).bytes()?,
             data,
         };
-        output::card(path, &card, order.raw, kind)?;
+        match order.raw {
+            true => output::raw(path, &card)?,
+            false => output::card(path, &card, kind, key.as_ref())?,
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Write,
+    io::{self, Cursor, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -67,6 +67,13 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
         file.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A signature as a file of minisign's holds it. `comment` is signed too.
+pub(crate) fn sign(key: &SecretKey, bytes: &[u8], comment: &str) -> io::Result<String> {
+    let comment = Some(comment);
+    let signed = minisign::sign(None, key, Cursor::new(bytes), comment, comment);
+    signed.map(|signature| signature.into_string()).map_err(io::Error::other)
 }
 
 #[cfg(test)]

@@ -123,6 +123,9 @@ struct Order {
     /// A minisign public key that boards accept updates from; may be given several times
     #[arg(long, value_name = "PUB")]
     trust: Vec<PathBuf>,
+    /// Sign what is written with this private key: FILE.minisig
+    #[arg(long, value_name = "KEY", conflicts_with = "raw")]
+    sign: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufWriter, Cursor, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -83,15 +83,9 @@ impl UpdateFile {
 
 fn write(path: &Path, header: &Header, body: &[u8], key: &SecretKey) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    write_head(&mut file, header, |bytes| sign(key, bytes))?;
+    write_head(&mut file, header, |bytes| keys::sign(key, bytes, "Bramble update"))?;
     file.write_all(body)?;
     file.into_inner()?.sync_all()
-}
-
-fn sign(key: &SecretKey, bytes: &[u8]) -> io::Result<String> {
-    let comment = Some("Bramble update");
-    let signed = minisign::sign(None, key, Cursor::new(bytes), comment, comment);
-    signed.map(|signature| signature.into_string()).map_err(io::Error::other)
 }
 
 /// A slot's bytes; those of the first slot, if a whole card is given.

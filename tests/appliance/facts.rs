@@ -37,6 +37,12 @@ pub fn used_memory(meminfo: &str) -> Option<u64> {
     Some((kibibytes("MemTotal:")? - kibibytes("MemAvailable:")?) * 1024)
 }
 
+/// The size of the file system below a container's root, in bytes, by `df -Pk /`.
+pub fn data_size(df: &str) -> Option<u64> {
+    let line = df.lines().find(|line| line.starts_with("overlay "))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
 /// How many bytes were written to each disk and partition so far, by `/proc/diskstats`.
 pub fn written(diskstats: &str, device: &str) -> Option<u64> {
     let line = diskstats.lines().find(|line| line.split_whitespace().nth(2) == Some(device))?;
@@ -55,5 +61,8 @@ mod tests {
         let disks = " 254 0 vda 10 0 80 5 7 0 56 3 0 8 8 0 0 0 0 0 0\n";
         assert_eq!(written(disks, "vda"), Some(56 * 512));
         assert_eq!(written(disks, "vdb"), None);
+        let df =
+            "Filesystem 1024-blocks Used Available Capacity Mounted on\noverlay 60000 5 9 1% /\n";
+        assert_eq!(data_size(df), Some(60_000 * 1024));
     }
 }

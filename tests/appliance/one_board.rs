@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     command::promise,
     console::Console,
-    facts::{ask, ask_with, used_memory, written},
+    facts::{ask, ask_with, data_size, used_memory, written},
     machine::{BOOT, Machine},
     observer::Observer,
     segment::Segment,
@@ -67,6 +67,9 @@ fn a_container_on_a_board_is_contained() {
     assert!(facts.lines().any(|line| line == "0::/"), "cgroup v2 and no other: {facts}");
     assert!(facts.contains("overlay / overlay "), "the root is an overlay: {facts}");
     assert!(facts.contains("Seccomp:\t2"), "system calls are filtered: {facts}");
+
+    let grown = data_size(&ask(&observer, &node, "df -Pk /")).expect("the size is told");
+    assert!(grown > 1 << 30, "the data partition has grown to the card: {grown} bytes");
 
     // The first block device that the kernel knows, whatever it is: no container may open it.
     let line = "read major minor name rest < /proc/diskstats; mknod /dev/disk b $major $minor; \

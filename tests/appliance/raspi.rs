@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    facts::ask,
+    facts::{ask, data_size},
     machine::{API_READY, Machine, Model, Settings},
     observer::Observer,
     one_board::FOUNDING,
@@ -20,7 +20,8 @@ fn the_card_of_a_raspberry_pi_boots_to_a_ready_cluster_of_one() {
     let settings = Settings {
         model: Model::Pi3,
         // The emulated watchdog bites a machine that the emulation lets wait.
-        words: "bramble.watchdog=off".to_owned(),
+        // The last console is the one that process 1 speaks on: on a board that is the screen.
+        words: "console=ttyS1,115200 bramble.watchdog=off".to_owned(),
         ..Settings::default()
     };
     let mut board = Machine::with(&segment, 1, settings);
@@ -35,8 +36,10 @@ fn the_card_of_a_raspberry_pi_boots_to_a_ready_cluster_of_one() {
     let observer = Observer::join(&segment, 1);
     observer.load_busybox();
     let node = observer.machine_at(&board.address());
-    let facts = ask(&observer, &node, "uname -m; cat /proc/diskstats; cat /proc/self/cgroup");
+    let facts = ask(&observer, &node, "uname -m; df -Pk /; cat /proc/diskstats /proc/self/cgroup");
     assert!(facts.starts_with("aarch64"), "{facts}");
     assert!(facts.contains("mmcblk0p4"), "the data is on the card: {facts}");
     assert!(facts.lines().any(|line| line == "0::/"), "cgroup v2 and no other: {facts}");
+    let grown = data_size(&facts).expect("the size is told");
+    assert!(grown > 1 << 30, "the data partition has grown to the card: {grown} bytes");
 }

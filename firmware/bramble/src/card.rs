@@ -17,6 +17,7 @@ pub(crate) mod fat;
 pub(crate) mod image;
 pub(crate) mod medium;
 pub(crate) mod settings;
+pub(crate) mod signature;
 pub(crate) mod writing;
 
 /// The settings' file on a card's first partition.

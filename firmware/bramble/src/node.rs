@@ -18,7 +18,7 @@ use bramble_containers::{
     Keeper,
     images::{ImageStore, ImageStoreOptions},
 };
-use bramble_host::Sources;
+use bramble_host::{Sources, clock};
 use bramble_manager::{Manager, ManagerConfig};
 use bramble_network::uplink::Status;
 use bramble_peering::{ClusterKey, Discovery, JoinToken, PORT, Peering, PeeringConfig, Protocol};
@@ -313,12 +313,10 @@ fn peering_config(
         cluster_key: config.cluster.key.map(|key| ClusterKey::from_bytes(key.bytes())),
         discovery: Discovery::Mdns(config.seek_on()),
         description: description.clone(),
-        built_at: Timestamp::from_millis(BUILT_AT),
+        // A machine without a clock starts from here.
+        built_at: Timestamp::from_millis(clock::built_at().as_secs() * 1000),
     })
 }
-
-/// No firmware with this source was made earlier: a machine without a clock starts from here.
-const BUILT_AT: u64 = 1_795_219_200_000;
 
 fn invitation(config: &Config) -> Result<Option<Invitation>> {
     let Some(token) = &config.cluster.token else { return Ok(None) };

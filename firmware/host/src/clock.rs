@@ -23,8 +23,8 @@ use crate::{
 
 /// The file whose modification time is the time that was saved.
 const FILE: &str = "clock";
-/// No system of ours was built before: 1 November 2026.
-const FIRST_BUILD: u64 = 1_793_491_200;
+/// No system of ours with this source was built before: 21 November 2026.
+const FIRST_BUILD: u64 = 1_795_219_200;
 /// The build's time, for builds that state one (reproducible-builds.org).
 const BUILD: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
 /// A saved time beyond this is a mistake and no floor: 1 January 2100.
@@ -71,13 +71,17 @@ pub fn step(to: Duration) -> Result<(), ClockError> {
         .map_err(|source| ClockError::Set { to: seconds, source: source.into() })
 }
 
+/// When this system was built, since 1970, or a time before that.
+pub fn built_at() -> Duration {
+    let build = BUILD.and_then(|text| text.parse().ok()).unwrap_or(FIRST_BUILD);
+    Duration::from_secs(build.clamp(FIRST_BUILD, LATEST))
+}
+
 /// The latest time that is known to be past, since 1970. `data` is Bramble's folder on the data
 /// partition, `image` what the image says about itself.
 pub fn floor(image: &Path, data: &Path) -> Duration {
     let times = [image.join("version"), data.join(FILE)].map(|path| written(&path));
-    let build = BUILD.and_then(|text| text.parse().ok()).unwrap_or(FIRST_BUILD);
-    let build = Duration::from_secs(build.clamp(FIRST_BUILD, LATEST));
-    times.into_iter().flatten().fold(build, Duration::max)
+    times.into_iter().flatten().fold(built_at(), Duration::max)
 }
 
 /// Writes the time down for the next boot. Costs one small write: do it at an orderly end, and when

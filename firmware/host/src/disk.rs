@@ -15,6 +15,9 @@ use crate::{Places, boot::Findings};
 
 /// Bytes of a sector, as sysfs and the partition table count; whatever the disk's own are.
 pub const SECTOR: u64 = 512;
+/// The largest window, as a power of two, of a card's image that is compressed with zstd. The second
+/// slot repeats the first, 128 MiB later; only a window beyond that sees it.
+pub const IMAGE_WINDOW_LOG: u32 = 28;
 /// The name of the card's first partition.
 const LABEL: &[u8; 11] = b"BRAMBLE    ";
 /// How long the card has to appear.

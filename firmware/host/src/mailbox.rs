@@ -26,8 +26,11 @@ const TRY_ONCE: u32 = 1;
 
 /// The channel for requests of the processor.
 const CHANNEL: u32 = 8;
-/// Registers of a mailbox, in bytes from the first: what the firmware is sent, and whether it has
-/// room for more.
+/// Registers of a mailbox, in bytes from the first: what the firmware sends, and whether there is
+/// any; what it is sent, and whether it has room for more.
+const READ: usize = 0x00;
+const READ_STATUS: usize = 0x18;
+const EMPTY: u32 = 1 << 30;
 const WRITE: usize = 0x20;
 const WRITE_STATUS: usize = 0x38;
 const FULL: u32 = 1 << 31;
@@ -35,6 +38,8 @@ const FULL: u32 = 1 << 31;
 const ANSWERED: u32 = 0x8000_0000;
 /// The firmware sees the first GiB here, past its own cache.
 const BUS: u32 = 0xc000_0000;
+/// Notes of the firmware that its mailbox holds. It answers nobody while the mailbox is full.
+const NOTES: usize = 8;
 /// An answer takes half a millisecond.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Words of the longest message.
@@ -153,6 +158,14 @@ impl Mailbox {
     fn ask(&mut self, tag: u32, values: &[u32]) -> Result<[u32; 2], MailboxError> {
         let mut page = self.page.take().ok_or(MailboxError::Silent)?;
         page.write(&message(tag, values));
+        // The page itself tells when it is answered; the firmware's note about it is left from the
+        // request before, whoever made that.
+        for _ in 0..NOTES {
+            if self.registers.read(READ_STATUS) & EMPTY != 0 {
+                break;
+            }
+            self.registers.read(READ);
+        }
         let asked = Instant::now();
         let is_late = || asked.elapsed() > PATIENCE;
         while self.registers.read(WRITE_STATUS) & FULL != 0 {

@@ -1,5 +1,5 @@
 //! What a daemon does on an appliance, because nobody else is there to do it: network, clock,
-//! drivers for what is plugged in later, the light.
+//! drivers for what is plugged in later, the light, a look at the power supply.
 
 use std::{convert::Infallible, io, path::Path, time::Duration};
 
@@ -16,7 +16,11 @@ use bramble_host::{
 use bramble_manager::Manager;
 use bramble_network::uplink::{Origin, Status};
 use bramble_peering::Peering;
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
 use tracing::warn;
 
 use super::lights;
@@ -29,6 +33,9 @@ const ADDRESS_WITHIN: Duration = Duration::from_secs(20);
 /// What the kernel is told of the daemon for when memory runs out (proc(5), `oom_score_adj`):
 /// containers go first. Process 1 never goes.
 const OOM_SCORE_ADJUSTMENT: &str = "-500";
+
+/// Between two questions to the firmware whether anything slows the board down.
+const POWER_EVERY: Duration = Duration::from_secs(30);
 
 /// The daemon's tasks.
 type Tasks = JoinSet<Result<Infallible>>;
@@ -52,6 +59,9 @@ pub(crate) fn start_network(
     tasks.spawn(networking::run(settings, config.time.servers.clone(), sender, set_clock));
     tasks.spawn(report(status.clone(), problems.clone()));
     tasks.spawn(load_drivers());
+    if let Ok(mailbox) = Mailbox::open(&Places::default()) {
+        tasks.spawn(watch_power(mailbox, problems.clone()));
+    }
     status
 }
 
@@ -123,6 +133,28 @@ fn network_problems(status: &Status) -> Vec<String> {
         )
     });
     status.problems.iter().cloned().chain(chosen).collect()
+}
+
+/// Asks the firmware for voltage and heat, as long as it answers.
+async fn watch_power(mut mailbox: Mailbox, problems: Problems) -> Result<Infallible> {
+    loop {
+        // The firmware may take its time, and is waited for without sleeping.
+        let asked = spawn_blocking(move || {
+            let throttled = mailbox.throttled();
+            (mailbox, throttled)
+        });
+        let throttled;
+        (mailbox, throttled) = asked.await.context("the firmware cannot be asked")?;
+        match throttled {
+            Ok(throttled) => problems.set("power", throttled.problems()),
+            Err(error) => {
+                let error = bramble_api::chain(&error);
+                warn!(%error, "nobody knows whether the board gets enough power and air");
+                return std::future::pending().await;
+            }
+        }
+        sleep(POWER_EVERY).await;
+    }
 }
 
 /// The kernel announces devices to whoever listens; a thread listens.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bramble_containers::images::Zstd;
+use bramble_host::disk::IMAGE_WINDOW_LOG;
 
 use super::medium::first_partition;
 
@@ -81,7 +82,10 @@ impl Image {
         let consumed = Rc::new(Cell::new(0));
         let counted = Counted { file, count: Rc::clone(&consumed) };
         let mut reader: Box<dyn Read> = match is_compressed {
-            true => Box::new(Zstd::new(BufReader::with_capacity(PIECE, counted))),
+            true => {
+                let buffered = BufReader::with_capacity(PIECE, counted);
+                Box::new(Zstd::with_window(buffered, 1 << IMAGE_WINDOW_LOG))
+            }
             false => Box::new(counted),
         };
         let mut first = Vec::new();
@@ -175,5 +179,36 @@ impl Read for Counted {
         let count = self.file.read(buffer)?;
         self.count.set(self.count.get() + count as u64);
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A card's first sector in a zstd frame with a window of that many bytes, as a power of two.
+    fn frame(window_log: u8) -> tempfile::NamedTempFile {
+        let mut sector = vec![0; 512];
+        sector[450] = 0x0c;
+        sector[454..462].copy_from_slice(&[8, 0, 0, 0, 8, 0, 0, 0]);
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        // The last block, not compressed, of 512 bytes.
+        let head = [&ZSTD_MAGIC[..], &[0, (window_log - 10) << 3, 0x01, 0x10, 0]];
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), [&head.concat()[..], &sector].concat()).expect("it is written");
+        file
+    }
+
+    #[test]
+    fn a_compressed_image_may_remember_as_much_as_image_builders_do_and_no_more() {
+        let log = u8::try_from(IMAGE_WINDOW_LOG).expect("a small number");
+        let file = frame(log);
+        let mut sector = vec![0; 1024];
+        let count = Image::open(file.path()).and_then(|mut image| image.read(&mut sector));
+        assert_eq!(count.expect("it is read"), 512);
+        let refused = Image::open(frame(log + 1).path());
+        assert!(matches!(refused, Err(ImageError::Read { .. })), "{refused:?}");
     }
 }

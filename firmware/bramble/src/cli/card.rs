@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use self::changes::Changes;
 use super::{
-    flash::bar,
+    flash::{bar, check_signature},
     output::{ListFormat, Table, print},
 };
 use crate::{
@@ -52,6 +52,10 @@ pub(crate) struct Card {
     /// Leave the image as it is and write a changed copy of it, uncompressed
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// With --out: a minisign public key that the image must be signed by, in FILE.minisig; may be
+    /// given several times. The changed copy is not signed
+    #[arg(long, value_name = "PUB", requires = "out")]
+    trust: Vec<PathBuf>,
     /// Show the settings; secrets only as `(set)`
     #[arg(long)]
     show: bool,
@@ -116,7 +120,9 @@ impl Card {
         }
         let image = Image::open(&self.file)?;
         checksum::verify(&self.file, |_| {})?;
-        let bar = bar(!io::stderr().is_terminal(), "copying", image.file_length());
+        let is_quiet = !io::stderr().is_terminal();
+        check_signature(&self.file, &self.trust, is_quiet)?;
+        let bar = bar(is_quiet, "copying", image.file_length());
         let copied = image.copy_to(out, |consumed| bar.set_position(consumed));
         bar.finish_and_clear();
         copied?;

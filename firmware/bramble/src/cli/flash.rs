@@ -19,6 +19,7 @@ use crate::card::{
     checksum,
     disk::{Disk, Disks},
     image::Image,
+    signature,
     writing::{Step, write},
 };
 
@@ -29,7 +30,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 ///
 /// Without a device it lists the disks that could be the card. It refuses a disk that is mounted or
 /// in use in any other way, and asks before it writes. If FILE.sha256 lies beside the image, the
-/// image is compared with it first. What each board should know, `bramble card` writes onto the card
+/// image is compared with it first; with --trust, FILE.minisig must be a signature of it. What each board should know, `bramble card` writes onto the card
 /// or into the image.
 #[derive(Debug, Args)]
 pub(crate) struct Flash {
@@ -38,6 +39,9 @@ pub(crate) struct Flash {
     /// The card's device, as /dev/sdX or /dev/mmcblkN: everything on it is lost
     #[arg(requires = "file")]
     device: Option<PathBuf>,
+    /// A minisign public key: the image must be signed by it, or by another that is given so
+    #[arg(long, value_name = "PUB", requires = "file")]
+    trust: Vec<PathBuf>,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -56,15 +60,17 @@ impl Flash {
             if let Some(file) = &self.file {
                 // A wrong file is worth knowing of before the card is chosen.
                 Image::open(file)?;
+                check_signature(file, &self.trust, self.is_quiet())?;
             }
             return list(&disks.candidates(), self.format.clone());
         };
         let image = Image::open(file)?;
+        let is_signed = check_signature(file, &self.trust, self.is_quiet())?;
         let disk = disks.writable(device)?;
         if !self.yes && !is_agreed(device, &disk)? {
             bail!("nothing was written");
         }
-        let is_quiet = self.quiet || !io::stderr().is_terminal();
+        let is_quiet = self.is_quiet();
         let bar = bar(is_quiet, "checking", image.file_length());
         let is_verified = checksum::verify(file, |count| bar.inc(count))?;
         bar.finish_and_clear();
@@ -83,18 +89,44 @@ impl Flash {
             Some("json") => {
                 let outcome = json!({
                     "device": device, "model": disk.model, "bytes": written,
-                    "is_checksum_verified": is_verified,
+                    "is_checksum_verified": is_verified, "is_signature_verified": is_signed,
                 });
                 print(&format!("{outcome}\n"))
             }
             _ => print(&format!(
-                "{} holds the image: {} written, read back and compared{}\n",
+                "{} holds the image: {} written, read back and compared{}{}\n",
                 device.display(),
                 decimal_size(written),
                 if is_verified { "; its checksum is right" } else { "" },
+                if is_signed { "; its signature is right" } else { "" },
             )),
         }
     }
+
+    fn is_quiet(&self) -> bool {
+        self.quiet || !io::stderr().is_terminal()
+    }
+}
+
+/// Whether the image is signed by a key that is trusted; `false` if none is given. Says which, or how
+/// a signature that is there is checked.
+pub(super) fn check_signature(file: &Path, trusted: &[PathBuf], is_quiet: bool) -> Result<bool> {
+    if trusted.is_empty() {
+        let beside = signature::beside(file);
+        if beside.exists() {
+            eprintln!(
+                "bramble: {} was not checked: --trust PUB does, with the public key of whoever made the image",
+                beside.display()
+            );
+        }
+        return Ok(false);
+    }
+    let read = || format!("cannot read {}", file.display());
+    let bar = bar(is_quiet, "signature", file.metadata().with_context(read)?.len());
+    let key = signature::verify(file, trusted, |count| bar.inc(count));
+    bar.finish_and_clear();
+    eprintln!("bramble: {} is signed by {}", file.display(), key?.display());
+    Ok(true)
 }
 
 /// Asks the person at the terminal; without one nobody can agree.

@@ -114,8 +114,13 @@ impl<R> fmt::Debug for Zstd<R> {
 impl<R: BufRead> Zstd<R> {
     /// Decodes what `source` holds, from its beginning.
     pub fn new(source: R) -> Self {
+        Self::with_window(source, ZSTD_WINDOW_BYTES)
+    }
+
+    /// The same with windows of up to `bytes`: that much memory it may take.
+    pub fn with_window(source: R, bytes: u64) -> Self {
         let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(ZSTD_WINDOW_BYTES);
+        decoder.set_max_window_size(bytes);
         Self { decoder, source, is_in_frame: false }
     }
 

@@ -45,6 +45,28 @@ fn image(folder: &Path) -> Result<PathBuf> {
     Ok(image)
 }
 
+#[test]
+fn a_copy_is_made_only_of_an_image_that_a_trusted_key_signed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (image, copy) = (image(folder.path())?, folder.path().join("copy.img"));
+    let copy_name = copy.to_str().context("a name")?;
+    for (name, is_signer) in [("theirs.pub", true), ("others.pub", false)] {
+        let pair = minisign::KeyPair::generate_unencrypted_keypair()?;
+        let key = folder.path().join(name);
+        fs::write(&key, pair.pk.to_box()?.into_string())?;
+        if is_signer {
+            let signed = minisign::sign(None, &pair.sk, File::open(&image)?, None, None)?;
+            fs::write(crate::card::signature::beside(&image), signed.into_string())?;
+        }
+        let key = key.to_str().context("a name")?;
+        let made = card(&image, &["--trust", key, "--out", copy_name]);
+        assert_eq!(made.is_ok(), is_signer, "{made:?}");
+        assert_eq!(copy.exists(), is_signer);
+        let _ = fs::remove_file(&copy);
+    }
+    Ok(())
+}
+
 fn config(image: &Path) -> Result<(Config, String)> {
     let content = Medium::open(image, false)?.read_settings()?;
     let text = String::from_utf8(content)?;
