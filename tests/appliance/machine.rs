@@ -6,6 +6,9 @@ use std::{
     time::Duration,
 };
 
+use bramble_host::slot::Slot;
+use bramble_tests::fake_firmware::{Boot, FakeFirmware, Reset};
+
 use crate::{
     card::Card,
     command::{given, in_namespace, wait_for},
@@ -13,7 +16,6 @@ use crate::{
     dhcp::{address, mac},
     qmp::{End, Qmp},
     segment::Segment,
-    slot,
 };
 
 /// How long a machine may take to print that its API is ready. A promise has its own, tighter bound.
@@ -44,6 +46,15 @@ impl Model {
     fn device_tree(self) -> Option<&'static str> {
         (self == Self::Pi3).then_some("bcm2837-rpi-3-b.dtb")
     }
+
+    /// Its boot firmware. QEMU's Raspberry Pi has a mailbox and no flag behind it.
+    fn firmware(self, card: &Card) -> FakeFirmware {
+        let firmware = FakeFirmware::new(card.path());
+        match self {
+            Self::Virt => firmware,
+            Self::Pi3 => firmware.without_flag().of_model("pi3"),
+        }
+    }
 }
 
 /// What may be odd about a machine.
@@ -60,6 +71,8 @@ pub struct Settings {
     pub words: String,
     /// What is added to QEMU's.
     pub arguments: Vec<String>,
+    /// Whether its firmware knows no flag that makes a slot boot once.
+    pub has_no_flag: bool,
 }
 
 impl Default for Settings {
@@ -71,6 +84,7 @@ impl Default for Settings {
             card_is_read_only: false,
             words: String::new(),
             arguments: Vec::new(),
+            has_no_flag: false,
         }
     }
 }
@@ -82,6 +96,11 @@ pub struct Machine {
     folder: PathBuf,
     cable: String,
     card: Card,
+    firmware: FakeFirmware,
+    /// What the last run ended with, as the firmware will see it.
+    reset: Reset,
+    /// What the present run, or the last, was started with.
+    boot: Option<Boot>,
     settings: Settings,
     running: Option<Running>,
     last_console: Option<Console>,
@@ -104,12 +123,17 @@ impl Machine {
         let path = segment.folder().join(format!("board{number}.img"));
         let card = Card::copy(&image, &path, settings.card_bytes);
         card.configure(&format!("[cluster]\nkey = \"{}\"\n", segment.key()));
+        let firmware = settings.model.firmware(&card);
+        let firmware = if settings.has_no_flag { firmware.without_flag() } else { firmware };
         Self {
             number,
             namespace: segment.namespace().to_owned(),
             folder: segment.folder().to_owned(),
             cable: segment.lay_tap(number),
             card,
+            firmware,
+            reset: Reset::Power,
+            boot: None,
             settings,
             running: None,
             last_console: None,
@@ -126,11 +150,17 @@ impl Machine {
         address(self.number)
     }
 
-    /// Gives it power.
+    /// The slot that the firmware chose for the present run, or the last.
+    pub fn slot(&self) -> Slot {
+        self.boot.as_ref().expect("the machine was started").slot
+    }
+
+    /// Gives it power, or goes on after it asked for a restart.
     pub fn start(&mut self) -> Console {
         assert!(self.running.is_none(), "board{} has power already", self.number);
         let name = format!("board{}", self.number);
-        let start = slot::read(&self.card, self.settings.model.device_tree(), &self.slot_folder());
+        let folder = self.slot_folder();
+        let boot = self.firmware.boot(self.reset, &folder).expect("the card boots");
         let socket = self.folder.join(format!("{name}.qmp"));
         // A socket of the last run would be connected to in vain.
         let _ = std::fs::remove_file(&socket);
@@ -140,14 +170,17 @@ impl Machine {
             .arg("-qmp")
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .arg("-kernel")
-            .arg(&start.kernel)
+            .arg(&boot.kernel)
             .arg("-initrd")
-            .arg(&start.initramfs)
+            .arg(boot.initramfs.as_ref().expect("config.txt names an initramfs"))
             .arg("-append")
-            .arg(format!("{} {}", start.command_line, self.settings.words));
-        if let Some(tree) = &start.device_tree {
+            .arg(format!("{} {}", boot.cmdline, self.settings.words));
+        if let Some(name) = self.settings.model.device_tree() {
+            let tree = folder.join(name);
+            self.card.extract(boot.slot.partition(), name, &tree);
             command.arg("-dtb").arg(tree);
         }
+        self.boot = Some(boot);
         command.args(self.devices()).args(&self.settings.arguments);
         let log = std::fs::File::options()
             .create(true)
@@ -174,6 +207,12 @@ impl Machine {
         console
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let running = self.running.as_mut().expect("the machine has power");
+        !matches!(running.qemu.try_wait(), Ok(None))
+    }
+
     /// Waits until it has ended by itself, and says how.
     pub fn wait_for_end(&mut self, patience: Duration) -> End {
         let story = self.story();
@@ -187,11 +226,13 @@ impl Machine {
         );
         let end = running.qmp.end();
         self.running = None;
+        self.reset = if end == End::Reset { Reset::Reboot } else { Reset::Power };
         end
     }
 
     /// Pulls its plug.
     pub fn cut_power(&mut self) {
+        self.reset = Reset::Power;
         if let Some(mut running) = self.running.take() {
             // Both fail only if it has ended already.
             let _ = running.qemu.kill();

@@ -26,5 +26,6 @@ mod power_cuts;
 mod qmp;
 mod raspi;
 mod segment;
-mod slot;
 mod three_boards;
+mod update_file;
+mod updates;

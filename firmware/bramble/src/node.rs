@@ -96,7 +96,7 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
     }
     let network = daemon.appliance.then(|| services::start_network(&config, &problems, &mut tasks));
     let parts = start(daemon, &config, problems).await?;
-    spawn_seeker(daemon, &config, &parts, network, &mut tasks)?;
+    spawn_seeker(daemon, &config, &parts, network.clone(), &mut tasks)?;
     serve(daemon, &config, &parts, &mut tasks).await?;
     if daemon.appliance {
         let Parts { peering, manager, problems, .. } = &parts;
@@ -111,7 +111,8 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
     let Parts { updating, manager, agent, peering, problems, .. } = &parts;
     tasks.spawn(problems::cluster::watch(peering.clone(), manager.clone(), problems.clone()));
     let socket = daemon.run_dir.join("bramble.sock");
-    tasks.spawn(updating::watch(updating.clone(), manager.clone(), agent.clone(), socket));
+    let (manager, agent) = (manager.clone(), agent.clone());
+    tasks.spawn(updating::watch(updating.clone(), manager, agent, network, socket));
     let mut power = parts.power.subscribe();
     let end = tokio::select! {
         _ = terminate.recv() => Ok(End::Orderly),

@@ -4,6 +4,8 @@
 //! not the default is on trial: it is kept once it was healthy for a minute, and given up by a
 //! reboot when that takes too long. Neither needs anybody to ask for it.
 
+mod health;
+
 use std::{
     convert::Infallible,
     fs,
@@ -21,7 +23,7 @@ use bramble_api::{
 use bramble_cluster::DesiredState;
 use bramble_containers::ContainerState;
 use bramble_host::{
-    Sources,
+    Places, Sources,
     slot::Slot,
     update::{
         Card, InstallError, Ledger, Reboot, RebootFlag, RunningSystem, Trust, choose_try_boot,
@@ -29,6 +31,7 @@ use bramble_host::{
     },
 };
 use bramble_manager::Manager;
+use bramble_network::uplink::Status;
 use semver::Version;
 use serde::Deserialize;
 use serde_json::Value;
@@ -39,6 +42,7 @@ use tokio::{
 use tokio_util::io::SyncIoBridge;
 use tracing::{error, info, warn};
 
+use self::health::{HEALTHY, Health, PATIENCE, patience};
 use crate::{
     board::CurrentAgent,
     cli::{Client, Query, activate_after_update},
@@ -50,10 +54,6 @@ const TRUST: &str = "/etc/bramble/trust";
 const BOOT_REPORT: &str = "boot.json";
 /// The argument that the board reboots with, in the run folder, for who reboots it.
 const REBOOT_ARGUMENT: &str = "reboot-argument";
-/// How long a trial has to be healthy without a break.
-const HEALTHY: Duration = Duration::from_secs(60);
-/// How long a daemon waits for that.
-const PATIENCE: Duration = Duration::from_secs(8 * 60);
 /// How often the daemon may start in a trial.
 const STARTS_MAX: u32 = 5;
 /// Between two looks at the health of a trial.
@@ -67,29 +67,6 @@ const DRAINED_BYTES: u64 = 256 << 20;
 pub(crate) type PowerSwitch = watch::Sender<Option<Power>>;
 /// Until a board that was asked to end begins to: whoever asked hears first that it will.
 const LAST_ANSWER: Duration = Duration::from_millis(200);
-
-/// Whether a trial has what a healthy board has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Health {
-    /// It is a member of its cluster, and somebody leads that.
-    pub(crate) is_member: bool,
-    /// Its API answers.
-    pub(crate) answers: bool,
-    /// All tasks that it is to run do.
-    pub(crate) has_its_tasks: bool,
-}
-
-impl Health {
-    /// What is missing, for people; `None` if nothing is.
-    fn missing(self) -> Option<&'static str> {
-        match self {
-            Self { is_member: false, .. } => Some("it did not come back into its cluster"),
-            Self { answers: false, .. } => Some("its API did not answer"),
-            Self { has_its_tasks: false, .. } => Some("its tasks did not come back"),
-            _ => None,
-        }
-    }
-}
 
 /// This board's operating system. Clones share it.
 #[derive(Clone)]
@@ -123,6 +100,9 @@ struct Started {
 struct Appliance {
     disk: PathBuf,
     slot: Slot,
+    /// The data partition could not be used.
+    #[serde(default)]
+    data_is_temporary: bool,
 }
 
 impl Updating {
@@ -224,6 +204,7 @@ impl Updating {
             version: own_version()?,
             counter: ledger.counter,
         };
+        let before = ledger.clone();
         // What lies in the other slot may be overwritten from here on.
         ledger.begin_install();
         ledger.write(&self.0.data_dir).map_err(|error| failed(&error))?;
@@ -239,11 +220,14 @@ impl Updating {
                 });
             }
         };
-        let installed =
-            install(file, &mut card, &running, &trust, &mut tell).map_err(|error| match error {
-                InstallError::Card(_) | InstallError::ReadBack(_) => failed(&error),
-                _ => BoardError::Invalid(chain(&error)),
-            })?;
+        let installed = install(file, &mut card, &running, &trust, &mut tell);
+        if installed.as_ref().is_err_and(InstallError::is_refusal) {
+            before.write(&self.0.data_dir).map_err(|error| failed(&error))?;
+        }
+        let installed = installed.map_err(|error| match error {
+            InstallError::Card(_) | InstallError::ReadBack(_) => failed(&error),
+            _ => BoardError::Invalid(chain(&error)),
+        })?;
         ledger.installed(&installed);
         ledger.write(&self.0.data_dir).map_err(|error| failed(&error))?;
         let version = installed.header.version.to_string();
@@ -305,7 +289,11 @@ impl Updating {
 
     /// Watches over a trial until it is kept or given up; returns whether one has just ended.
     /// `health` is asked again and again.
-    async fn watch_trial<Look>(&self, health: impl Fn() -> Look) -> Result<bool, BoardError>
+    async fn watch_trial<Look>(
+        &self,
+        patience: Duration,
+        health: impl Fn() -> Look,
+    ) -> Result<bool, BoardError>
     where
         Look: Future<Output = Health>,
     {
@@ -332,7 +320,7 @@ impl Updating {
                     return Ok(true);
                 }
                 None => {}
-                Some(reason) if begun.elapsed() >= PATIENCE => {
+                Some(reason) if begun.elapsed() >= patience => {
                     self.give_up(reason.to_owned()).await?;
                     return Ok(false);
                 }
@@ -419,19 +407,24 @@ pub(crate) async fn watch(
     updating: Updating,
     manager: Manager,
     agent: CurrentAgent,
+    network: Option<watch::Receiver<Status>>,
     socket: PathBuf,
 ) -> Result<Infallible> {
     let socket = socket.display().to_string();
     let client = Client::new(Some(&socket))?;
+    let has_its_data =
+        !updating.0.appliance.as_ref().is_some_and(|appliance| appliance.data_is_temporary);
     let health = || async {
         let agent = agent.get();
         Health {
+            has_its_data,
+            has_network: network.as_ref().is_none_or(|it| !it.borrow().addresses.is_empty()),
             is_member: agent.is_some() && manager.leader().is_some(),
             answers: client.get::<Value>("/bramble/board", &Query::new()).await.is_ok(),
             has_its_tasks: agent.is_some_and(has_its_tasks),
         }
     };
-    match updating.watch_trial(health).await {
+    match updating.watch_trial(patience(&Places::default().command_line()), health).await {
         Ok(false) => {}
         Ok(true) => {
             let own = manager.node_id().to_string();

@@ -99,6 +99,21 @@ pub enum InstallError {
     ReadBack(Slot),
 }
 
+impl InstallError {
+    /// Whether the update was refused for what it is, before a byte of it was written.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Head(_)
+                | Self::UnknownSlot
+                | Self::Trial(_)
+                | Self::OtherBoard { .. }
+                | Self::Older { .. }
+                | Self::Size { .. }
+        )
+    }
+}
+
 /// The boards that an update must be for to suit this machine.
 pub fn family(sources: &Sources) -> String {
     let compatible = std::fs::read(sources.proc.join("device-tree/compatible"));
