@@ -30,7 +30,9 @@ fn try_install(
 fn refused(bench: &Bench, file: &[u8], running: &RunningSystem) -> InstallError {
     let (result, writes) = try_install(bench, file, running);
     assert_eq!(writes, 0, "nothing is written");
-    result.expect_err("it is refused")
+    let error = result.expect_err("it is refused");
+    assert!(error.is_refusal(), "{error}");
+    error
 }
 
 #[test]
