@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long anything in the cluster may take before a test gives up on it. Emulated boards are slow.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(200);
 /// Its host name; tests tell machines from it by that.
 pub const NAME: &str = "observer";
 /// Of how many services the tasks are shown when a test failed.

@@ -28,7 +28,7 @@ pub const PHASES: &[&str] = &[
 /// What a board prints when it found no cluster of its key.
 pub const FOUNDING: &str = "founding a cluster";
 /// How long a board rests before it counts as idle: the kernel tidies up a disk that is new to it.
-const REST: Duration = Duration::from_secs(45);
+const REST: Duration = Duration::from_secs(75);
 
 const MEGABYTE: f64 = 1e6;
 
@@ -98,7 +98,7 @@ fn an_idle_board_uses_little_memory_and_writes_nothing() {
     observer.load_busybox();
     let node = observer.machine_at(&board.address());
     let line = format!(
-        "sleep {}; cat /proc/meminfo /proc/diskstats; echo a minute; sleep 60; cat /proc/diskstats",
+        "sync; sleep {}; cat /proc/meminfo /proc/diskstats; echo a minute; sleep 60; cat /proc/diskstats",
         REST.as_secs()
     );
     let facts = ask(&observer, &node, &line);
