@@ -23,7 +23,7 @@ pub(crate) fn build(arch: &str, profile: &str) -> Result<PathBuf> {
     if has_target(&musl) || add_target(&musl) {
         if arch == "aarch64" {
             // For the assembly of `ring`, the one part that is not Rust.
-            tools::find("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")?;
+            tools::find("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")?;
         }
         return cargo_build(&musl, profile, &[]);
     }

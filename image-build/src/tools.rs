@@ -7,16 +7,17 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// The path of `program`. Where it is missing, root gets Debian's `package`; others are told.
-pub(crate) fn find(program: &str, package: &str) -> Result<PathBuf> {
+/// The path of `program`. Where it is missing, root gets Debian's `packages`, which blanks separate;
+/// others are told.
+pub(crate) fn find(program: &str, packages: &str) -> Result<PathBuf> {
     if let Some(path) = in_path(program) {
         return Ok(path);
     }
     if crate::is_root()? {
-        eprintln!("installing {package}");
-        for arguments in
-            [&["update", "-qq"][..], &["install", "-y", "-qq", "--no-install-recommends", package]]
-        {
+        eprintln!("installing {packages}");
+        let install = ["install", "-y", "-qq", "--no-install-recommends"];
+        let install: Vec<&str> = install.into_iter().chain(packages.split(' ')).collect();
+        for arguments in [vec!["update", "-qq"], install] {
             let mut apt = Command::new("apt-get");
             apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
             if !apt.status().is_ok_and(|status| status.success()) {
@@ -27,7 +28,7 @@ pub(crate) fn find(program: &str, package: &str) -> Result<PathBuf> {
             return Ok(path);
         }
     }
-    bail!("{program} is missing: `apt-get install {package}` as root installs it")
+    bail!("{program} is missing: `apt-get install {packages}` as root installs it")
 }
 
 fn in_path(program: &str) -> Option<PathBuf> {
