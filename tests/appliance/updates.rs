@@ -253,9 +253,8 @@ fn a_board_whose_plug_is_pulled_at_any_step_of_an_update_is_a_member_again() {
     bench.board.boot();
     assert!(bench.runs(Slot::A)["staged"].is_string(), "what was sent is still there");
 
-    cut_while_arming_and_on_trial(&mut bench);
-    let status = bench.runs(Slot::A);
-    assert!(status["failure"].is_object(), "{status}");
+    cut_while_arming(&mut bench);
+    assert!(cut_and_given_up(&mut bench, cut_on_trial), "the board was on trial");
 
     // At the moment of the commit, before the board has told anybody.
     let mut is_cut = false;
@@ -292,26 +291,42 @@ fn cut_while_writing(bench: &mut Bench) {
     board.boot();
 }
 
-/// At the moment when the record of the trial is on the card; and if the trial begins all the same,
-/// when the board is a member in it.
-fn cut_while_arming_and_on_trial(bench: &mut Bench) {
-    let (mut while_arming, mut on_trial) = (false, false);
-    let output = bench.roll_out(&good(), |board| {
-        if !while_arming && is_armed(board.card()) {
-            while_arming = true;
+/// At the moment when the record of the trial is on the card. The trial may begin all the same, and
+/// is cut short then.
+fn cut_while_arming(bench: &mut Bench) {
+    let mut is_cut = false;
+    cut_and_given_up(bench, |board| {
+        if !is_cut && is_armed(board.card()) {
+            is_cut = true;
             board.cut_power();
             board.start();
-            if board.slot() == Slot::B {
-                board.console().wait_for(API_READY, BOOT);
-                thread::sleep(HEALTHY / 3);
-                on_trial = true;
-                board.cut_power();
-                board.start();
-            }
+            println!("cut while arming: slot {} came", board.slot());
         }
+        is_cut && cut_on_trial(board)
     });
-    println!("cut while arming: {while_arming}, on trial: {on_trial}\n{}", both(&output));
-    assert!(while_arming, "{}", both(&output));
+    assert!(is_cut, "a trial was armed");
+}
+
+/// When the board is on trial, has been a member for a while, and is not kept yet.
+fn cut_on_trial(board: &mut Machine) -> bool {
+    let is_on_trial = board.slot() == Slot::B;
+    if is_on_trial {
+        board.console().wait_for(API_READY, BOOT);
+        thread::sleep(HEALTHY / 3);
+        board.cut_power();
+        board.start();
+    }
+    is_on_trial
+}
+
+/// Rolls the good update out, which `cut` keeps from being kept; returns whether it said so.
+fn cut_and_given_up(bench: &mut Bench, mut cut: impl FnMut(&mut Machine) -> bool) -> bool {
+    let mut was_cut = false;
+    let output = bench.roll_out(&good(), |board| was_cut |= cut(board));
+    println!("{}", both(&output));
     assert_eq!(output.status.code(), Some(1), "{}", both(&output));
     assert!(both(&output).contains("did not keep"), "{}", both(&output));
+    let status = bench.runs(Slot::A);
+    assert!(status["failure"].is_object(), "{status}");
+    was_cut
 }
