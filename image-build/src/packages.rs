@@ -14,9 +14,6 @@ use serde::Deserialize;
 
 use crate::{deb::Tree, progress::Progress};
 
-/// Debian's own mirror, for machines that name none.
-const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
-
 /// The packages by version.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,7 +82,7 @@ fn fetch(locked: &Locked) -> Result<PathBuf> {
     }
     let partial = folder.join(format!("{name}.{}", std::process::id()));
     let mut failures = Vec::new();
-    for mirror in mirrors() {
+    for mirror in mirrors()? {
         let progress = Progress::new(&locked.name, locked.size);
         let fetched = download(&format!("{mirror}/{}", locked.path), &partial, locked, &progress);
         drop(progress);
@@ -159,28 +156,36 @@ fn cache() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Where packages are fetched from: `BRAMBLE_DEBIAN_MIRROR`, or what this machine's apt uses and
-/// then Debian's own.
-fn mirrors() -> Vec<String> {
+/// Where packages are fetched from: `BRAMBLE_DEBIAN_MIRROR`, or what this machine's apt uses.
+fn mirrors() -> Result<Vec<String>> {
     if let Ok(mirror) = std::env::var("BRAMBLE_DEBIAN_MIRROR") {
-        return vec![mirror.trim_end_matches('/').to_owned()];
+        return Ok(vec![mirror.trim_end_matches('/').to_owned()]);
     }
+    let mut mirrors = mirrors_of_apt();
+    if mirrors.is_empty() && crate::is_root()? {
+        // apt names none before it has fetched its lists once.
+        let _ = Command::new("apt-get").args(["update", "-qq"]).status();
+        mirrors = mirrors_of_apt();
+    }
+    if mirrors.is_empty() {
+        bail!(
+            "this machine's apt names no mirror of Debian: `apt-get update` as root may help, or name one by BRAMBLE_DEBIAN_MIRROR=URL"
+        );
+    }
+    Ok(mirrors)
+}
+
+fn mirrors_of_apt() -> Vec<String> {
     let listed = Command::new("apt-get")
-        .args(["indextargets", "--format", "$(ORIGIN) $(REPO_URI)", "Created-By: Packages"])
+        .args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"])
         .output();
     let listed = listed.map(|listed| listed.stdout).unwrap_or_default();
     let mut mirrors: Vec<String> = Vec::new();
     for line in String::from_utf8_lossy(&listed).lines() {
-        if let Some(mirror) =
-            line.strip_prefix("Debian ").map(|mirror| mirror.trim_end_matches('/'))
-            && mirror.ends_with("/debian")
-            && !mirrors.iter().any(|known| known == mirror)
-        {
+        let mirror = line.trim_end_matches('/');
+        if mirror.ends_with("/debian") && !mirrors.iter().any(|known| known == mirror) {
             mirrors.push(mirror.to_owned());
         }
-    }
-    if !mirrors.iter().any(|known| known == DEFAULT_MIRROR) {
-        mirrors.push(DEFAULT_MIRROR.to_owned());
     }
     mirrors
 }

@@ -63,7 +63,7 @@ pub(crate) fn renew() -> Result<Vec<String>> {
     let before = Lock::read().unwrap_or_default();
     let lists = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut failures = Vec::new();
-    for mirror in mirrors() {
+    for mirror in mirrors()? {
         match update(lists.path(), &mirror) {
             Ok(()) => {
                 let after = newest(&lists.path().join("state/lists"))?;
