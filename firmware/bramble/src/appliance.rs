@@ -21,7 +21,6 @@ use bramble_containers::{
 use bramble_host::{
     Places,
     boot::{self, Report},
-    led::{Led, Sign},
     power,
 };
 
@@ -48,10 +47,6 @@ pub(crate) fn run() -> ! {
     let places = Places::default();
     let boot::Boot { mut report, card, watchdog } = boot::run();
     log::start();
-    if let Some(mut led) = Led::find(&places.sources, report.board.as_deref()) {
-        // A light that does not shine is no reason to stay dark altogether.
-        let _ = led.show(Sign::Booting);
-    }
     let end = prepare(&places, &mut report, card.as_deref()).and_then(|layout| {
         let mut options = KeeperOptions::new(layout, daemon_command(&places));
         options.failures_max = report.is_trial.then_some(FAILURES_ON_TRIAL);

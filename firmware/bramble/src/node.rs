@@ -101,7 +101,7 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
     if daemon.appliance {
         let Parts { peering, manager, problems, .. } = &parts;
         services::say_ready(&daemon.run_dir);
-        services::start_light(&daemon.run_dir, peering, manager, problems, &mut tasks);
+        services::start_light(peering, manager, problems, &mut tasks);
     }
     if let Some(mqtt) = config.mqtt.clone() {
         let Parts { manager, agent, peering, problems, .. } = &parts;

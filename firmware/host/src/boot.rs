@@ -146,9 +146,7 @@ fn load_modules(places: &Places, findings: &mut Findings) -> (Modules, Coldplug)
 
 /// From here on the light can blink; a board whose light cannot is not worse for it.
 fn show_booting(places: &Places, modules: &Modules) {
-    let profile = profile::of_this_board(&places.sources);
-    let name = profile.and_then(|profile| profile.leds.status.as_deref());
-    if let Some(mut led) = Led::find(&places.sources, name) {
+    if let Some(mut led) = Led::of_this_board(&places.sources) {
         let _ = modules.load(BLINKER);
         let _ = led.show(Sign::Booting);
     }

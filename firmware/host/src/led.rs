@@ -4,7 +4,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use crate::Sources;
+use crate::{Sources, profile};
 
 /// Names of the light next to the card, as device trees have them.
 const NAMES: &[&str] = &["ACT", "led0", "act", "green:act"];
@@ -52,7 +52,13 @@ pub struct Led {
 }
 
 impl Led {
-    /// The light of this board: the one its profile names, or the one next to the card. Boards
+    /// The light of the board that this is.
+    pub fn of_this_board(sources: &Sources) -> Option<Self> {
+        let name = profile::of_this_board(sources).and_then(|it| it.leds.status.as_deref());
+        Self::find(sources, name)
+    }
+
+    /// The light of a board: the one its profile names, or the one next to the card. Boards
     /// without one have `None`.
     pub fn find(sources: &Sources, profile: Option<&str>) -> Option<Self> {
         let folder = sources.sys.join("class/leds");

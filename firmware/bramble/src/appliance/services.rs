@@ -76,17 +76,12 @@ pub(crate) async fn wait_for_address(mut network: watch::Receiver<Status>) {
 
 /// Shows the board's place in the cluster by its light, if it has one.
 pub(crate) fn start_light(
-    run_dir: &Path,
     peering: &Peering,
     manager: &Manager,
     problems: &Problems,
     tasks: &mut Tasks,
 ) {
-    let places = Places::default();
-    let led = Report::load(&run_dir.join("boot.json"))
-        .ok()
-        .and_then(|report| Led::find(&places.sources, report.board.as_deref()));
-    if let Some(led) = led {
+    if let Some(led) = Led::of_this_board(&Sources::default()) {
         tasks.spawn(lights::run(led, peering.clone(), manager.clone(), problems.clone()));
     }
 }

@@ -84,7 +84,6 @@ impl State {
     pub(super) fn watch_life(&mut self, now: Instant) {
         if self.ending.is_none() && self.life.hung_at().is_some_and(|at| at <= now) {
             tracing::error!("the daemon gives no sign of life and is killed");
-            eprintln!("bramble: the daemon gives no sign of life and is killed");
             self.daemon.signal(nix::sys::signal::Signal::SIGKILL);
             // It is dead now; asked again only if even that takes long.
             self.life.begins(now);
