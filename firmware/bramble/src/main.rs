@@ -20,6 +20,7 @@ mod card;
 mod cli;
 mod config;
 mod daemon;
+mod damage;
 mod demo;
 mod hostname;
 mod lab;

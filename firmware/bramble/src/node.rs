@@ -34,6 +34,7 @@ use crate::{
     board::{CurrentAgent, LEFT, ThisBoard, boot_report, has_left},
     config::Config,
     daemon::Daemon,
+    damage,
     problems::{self, Problems},
     reporting,
     seeking::{Invitation, Seeker, announce},
@@ -95,7 +96,14 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
         services::protect_daemon();
     }
     let network = daemon.appliance.then(|| services::start_network(&config, &problems, &mut tasks));
-    let parts = start(daemon, &config, problems).await?;
+    let parts = match start(daemon, &config, &problems).await {
+        Err(error) if daemon.appliance => {
+            // Nobody can mend it by hand, and without it the board is as good as a new one.
+            damage::put_aside(&daemon.data_dir, &problems, error)?;
+            start(daemon, &config, &problems).await?
+        }
+        started => started?,
+    };
     spawn_seeker(daemon, &config, &parts, network.clone(), &mut tasks)?;
     serve(daemon, &config, &parts, &mut tasks).await?;
     if daemon.appliance {
@@ -144,8 +152,8 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
     end
 }
 
-async fn start(daemon: &Daemon, config: &Config, problems: Problems) -> Result<Parts> {
-    let description = describe(config, &problems)?;
+async fn start(daemon: &Daemon, config: &Config, problems: &Problems) -> Result<Parts> {
+    let description = describe(config, problems)?;
     let keeper = Keeper::connect(&daemon.layout().socket()).await?;
     let options = ImageStoreOptions::new(daemon.data_dir.join("images"));
     let images = tokio::task::spawn_blocking(|| ImageStore::open(options)).await??;
@@ -154,13 +162,19 @@ async fn start(daemon: &Daemon, config: &Config, problems: Problems) -> Result<P
         .context("this board cannot talk to others")?;
     info!(node = %peering.node_id(), hostname = %description.hostname, "this board starts");
     let folder = daemon.data_dir.join("consensus");
-    let manager = Manager::start(ManagerConfig { folder }, peering.clone())
-        .await
-        .context("the manager cannot start")?;
+    let manager = match Manager::start(ManagerConfig { folder }, peering.clone()).await {
+        Ok(manager) => manager,
+        Err(error) => {
+            // It would hold its port as long as this process lives.
+            peering.shut_down().await;
+            return Err(anyhow!(error).context("the manager cannot start"));
+        }
+    };
     let (agent, restart) = (CurrentAgent::default(), Arc::default());
     let power = PowerSwitch::default();
     let flag = if daemon.appliance { services::reboot_flag() } else { None };
     let updating = Updating::new(&daemon.data_dir, &daemon.run_dir, power.clone(), flag);
+    let problems = problems.clone();
     Ok(Parts { keeper, images, peering, manager, agent, restart, problems, power, updating })
 }
 

@@ -1,22 +1,43 @@
-//! Puts the log and the membership in step after a founding that was interrupted between them.
+//! Puts the log and the membership in step: after a founding that was interrupted between them, or
+//! the loss of one of them.
 
 use std::time::Duration;
 
-use bramble_peering::Peering;
+use bramble_cluster::NodeId;
+use bramble_peering::{Member, Peering};
 use tokio::time::timeout;
 
-use crate::consensus::Consensus;
+use crate::consensus::{Consensus, StartError};
 
 /// A founder knows its own log within this time: nobody else has to be asked.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Makes what this board holds and what it is a member of the same.
+///
+/// # Errors
+/// [`StartError::Lost`] if this board was the only manager of a cluster and holds no log of it.
+pub(crate) async fn settle(consensus: &Consensus, peering: &Peering) -> Result<(), StartError> {
+    let member = peering.membership().borrow().member().cloned();
+    match member {
+        Some(member) if consensus.is_dormant() && is_alone(&member, consensus.node()) => {
+            Err(StartError::Lost)
+        }
+        None if !consensus.is_dormant() => {
+            end_founding(consensus, peering).await;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_alone(member: &Member, node: NodeId) -> bool {
+    matches!(member.managers.as_slice(), [only] if only.id == node)
+}
+
 /// A board that holds a log and is no member began to found a cluster. If the cluster is in the
 /// log, it becomes its member now; if not, nothing was founded and the log is forgotten, so that
 /// the board can seek as if it had never tried.
-pub(crate) async fn settle(consensus: &Consensus, peering: &Peering) {
-    if consensus.is_dormant() || peering.membership().borrow().member().is_some() {
-        return;
-    }
+async fn end_founding(consensus: &Consensus, peering: &Peering) {
     let mut state = consensus.state();
     let founded = timeout(PATIENCE, state.wait_for(|state| state.cluster().is_some())).await;
     if let Ok(Ok(state)) = founded {

@@ -127,9 +127,24 @@ pub enum StartError {
         /// What openraft says.
         reason: String,
     },
+    /// There is no log, and nobody else could have one.
+    #[error("this board was its cluster's only manager, and the cluster's log is gone")]
+    Lost,
     /// The node is being shut down.
     #[error("the node shuts down")]
     Closing,
+}
+
+impl StartError {
+    /// Whether what this board kept is no longer what it wrote: trying again fails the same way.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Log(error) => !matches!(error, LogError::File { .. }),
+            Self::Snapshot(error) => matches!(error, SnapshotError::Damaged { .. }),
+            Self::Restore { .. } | Self::Lost => true,
+            Self::Closing => false,
+        }
+    }
 }
 
 /// Why a cluster cannot be founded here.

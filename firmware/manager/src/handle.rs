@@ -81,7 +81,7 @@ impl Manager {
     /// Starts: a board with a log rejoins the other managers, any other waits to be chosen.
     pub async fn start(config: ManagerConfig, peering: Peering) -> Result<Self, StartError> {
         let consensus = Consensus::start(consensus_config(config, &peering)).await?;
-        belonging::settle(&consensus, &peering).await;
+        belonging::settle(&consensus, &peering).await?;
         let mut tasks = JoinSet::new();
         if let Some(incoming) = peering.incoming(Protocol::Raft) {
             tasks.spawn(converse(consensus.clone(), incoming));

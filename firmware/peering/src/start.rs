@@ -62,6 +62,17 @@ pub enum StartError {
     Randomness,
 }
 
+impl StartError {
+    /// Whether what this board kept is there and is no longer what it wrote: trying again fails the
+    /// same way.
+    pub fn is_damage(&self) -> bool {
+        let (Self::Directory(store) | Self::Identity(IdentityError::Store(store))) = self else {
+            return matches!(self, Self::Identity(IdentityError::Damaged { .. }));
+        };
+        matches!(store, StoreError::Damaged { .. })
+    }
+}
+
 impl Peering {
     /// Starts: loads or makes the identity, listens, announces this board and looks for others.
     /// Needs a tokio runtime; runs until [`Peering::shut_down`].

@@ -92,6 +92,13 @@ pub enum OpenStoreError {
     },
 }
 
+impl OpenStoreError {
+    /// Whether the store is there and is no longer what it was: trying again fails the same way.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Index(IndexError::Damaged { .. }))
+    }
+}
+
 /// An image could not be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
