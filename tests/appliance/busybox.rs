@@ -1,11 +1,11 @@
-//! The image that tests run inside machines: busybox, for the machines' processor.
+//! The image that tests run inside machines: busybox, for a machine's processor.
 
 use std::{fs::File, io::BufWriter, path::Path};
 
 use bramble_cluster::Platform;
 use bramble_containers::images::{FileContent, ImageBuilder};
 
-use crate::command::given;
+use crate::{command::given, machine::Model};
 
 /// The image's name.
 pub const IMAGE: &str = "busybox";
@@ -17,10 +17,12 @@ const PROGRAMS: &[&str] = &[
     "sort", "stat", "sync", "tail", "test", "tr", "true", "uname", "wc",
 ];
 
-/// Writes the image as an archive to be loaded.
-pub fn write_image(archive: &Path) {
-    let platform = Platform { os: "linux".to_owned(), architecture: "arm64".to_owned() };
-    let binary = FileContent::Copy(given("BRAMBLE_BUSYBOX_ARM64"));
+/// Writes the image for machines of a model, as an archive to be loaded.
+pub fn write_image(model: Model, archive: &Path) {
+    let architecture = model.architecture();
+    let platform = Platform { os: "linux".to_owned(), architecture: architecture.to_owned() };
+    let busybox = format!("BRAMBLE_BUSYBOX_{}", architecture.to_uppercase());
+    let binary = FileContent::Copy(given(&busybox));
     let mut image = ImageBuilder::new()
         .platform(platform)
         .file("/bin/busybox", binary, 0o755)

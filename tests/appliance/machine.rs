@@ -32,6 +32,8 @@ pub enum Model {
     Virt,
     /// The Raspberry Pi 3 B, from whose card image everything comes.
     Pi3,
+    /// A PC, `-M q35`.
+    Pc,
 }
 
 impl Model {
@@ -40,7 +42,23 @@ impl Model {
         given(match self {
             Self::Virt => "BRAMBLE_IMAGE_QEMU_ARM64",
             Self::Pi3 => "BRAMBLE_IMAGE_RPI",
+            Self::Pc => "BRAMBLE_IMAGE_QEMU_X86_64",
         })
+    }
+
+    /// Its processor, by the name that container images have for it.
+    pub fn architecture(self) -> &'static str {
+        match self {
+            Self::Virt | Self::Pi3 => "arm64",
+            Self::Pc => "amd64",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Virt | Self::Pi3 => "qemu-system-aarch64",
+            Self::Pc => "qemu-system-x86_64",
+        }
     }
 
     fn device_tree(self) -> Option<&'static str> {
@@ -51,7 +69,7 @@ impl Model {
     fn firmware(self, card: &Card) -> FakeFirmware {
         let firmware = FakeFirmware::new(card.path());
         match self {
-            Self::Virt => firmware,
+            Self::Virt | Self::Pc => firmware,
             Self::Pi3 => firmware.without_flag().of_model("pi3"),
         }
     }
@@ -164,7 +182,7 @@ impl Machine {
         let socket = self.folder.join(format!("{name}.qmp"));
         // A socket of the last run would be connected to in vain.
         let _ = std::fs::remove_file(&socket);
-        let mut command = in_namespace(&self.namespace, "KILL", "qemu-system-aarch64");
+        let mut command = in_namespace(&self.namespace, "KILL", self.settings.model.program());
         command
             .args(["-display", "none", "-monitor", "none", "-no-reboot"])
             .arg("-qmp")
@@ -260,40 +278,30 @@ impl Machine {
         let card = self.card.path().display();
         let net = format!("tap,id=net,ifname={},script=no,downscript=no", self.cable);
         let mac = mac(self.number);
-        let words = match self.settings.model {
-            Model::Virt => vec![
-                "-M".to_owned(),
-                "virt".to_owned(),
-                "-cpu".to_owned(),
-                "cortex-a72".to_owned(),
-                "-smp".to_owned(),
-                "2".to_owned(),
-                "-m".to_owned(),
-                "512".to_owned(),
-                "-serial".to_owned(),
-                "stdio".to_owned(),
-                "-drive".to_owned(),
-                format!("file={card},if=none,id=card,format=raw{read_only}"),
-                "-device".to_owned(),
-                "virtio-blk-pci,drive=card".to_owned(),
-                "-device".to_owned(),
-                format!("virtio-net-pci,netdev=net,mac={mac},romfile="),
-            ],
+        let words: &[&str] = match self.settings.model {
+            Model::Virt => &["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "512"],
+            Model::Pc => &["-M", "q35", "-cpu", "max", "-smp", "2", "-m", "512"],
             // The console is the second serial line, as on the board; the first is Bluetooth's.
-            Model::Pi3 => vec![
-                "-M".to_owned(),
-                "raspi3b".to_owned(),
-                "-serial".to_owned(),
-                "null".to_owned(),
-                "-serial".to_owned(),
-                "stdio".to_owned(),
-                "-drive".to_owned(),
-                format!("file={card},if=sd,format=raw{read_only}"),
-                "-device".to_owned(),
-                format!("usb-net,netdev=net,mac={mac}"),
-            ],
+            Model::Pi3 => &["-M", "raspi3b", "-serial", "null"],
         };
-        words.into_iter().chain(["-netdev".to_owned(), net]).collect()
+        let (drive, devices) = match self.settings.model {
+            Model::Virt | Model::Pc => (
+                "if=none,id=card",
+                vec![
+                    "virtio-blk-pci,drive=card".to_owned(),
+                    format!("virtio-net-pci,netdev=net,mac={mac},romfile="),
+                ],
+            ),
+            Model::Pi3 => ("if=sd", vec![format!("usb-net,netdev=net,mac={mac}")]),
+        };
+        let drive = format!("file={card},{drive},format=raw{read_only}");
+        let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        words.extend(["-serial".to_owned(), "stdio".to_owned(), "-drive".to_owned(), drive]);
+        for device in devices {
+            words.extend(["-device".to_owned(), device]);
+        }
+        words.extend(["-netdev".to_owned(), net]);
+        words
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     busybox,
     command::{both, given, in_namespace, run, signal, try_run, wait_for},
+    machine::Model,
     segment::Segment,
 };
 
@@ -92,10 +93,15 @@ impl Observer {
         observer
     }
 
-    /// Loads busybox into the cluster.
+    /// Loads busybox into the cluster, for QEMU's own board.
     pub fn load_busybox(&self) {
+        self.load_busybox_for(Model::Virt);
+    }
+
+    /// Loads busybox into the cluster.
+    pub fn load_busybox_for(&self, model: Model) {
         let archive = self.folder.join("busybox.tar");
-        busybox::write_image(&archive);
+        busybox::write_image(model, &archive);
         self.docker(&["load", "--quiet", "-i", text(&archive)]);
     }
 

@@ -17,7 +17,7 @@ const ON_MACHINES: [&str; 2] = ["--constraint", "node.platform.arch==aarch64"];
 const VOLUME: [&str; 2] = ["--mount", "type=volume,source=kept,target=/data"];
 
 /// What a board prints when it found a cluster of its key.
-const JOINED: &str = "joined the cluster";
+pub const JOINED: &str = "joined the cluster";
 
 /// Starts machines with the same card at once and waits until all are members.
 pub fn boot_together(segment: &Segment, count: u8) -> Vec<Machine> {
