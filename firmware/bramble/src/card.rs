@@ -13,7 +13,6 @@
 
 pub(crate) mod checksum;
 pub(crate) mod disk;
-pub(crate) mod fat;
 pub(crate) mod image;
 pub(crate) mod medium;
 pub(crate) mod settings;

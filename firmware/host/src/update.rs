@@ -21,7 +21,6 @@ mod attempts;
 mod autoboot;
 mod card;
 mod disk;
-mod fat;
 mod file;
 mod install;
 mod ledger;

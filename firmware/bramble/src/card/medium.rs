@@ -1,19 +1,19 @@
 //! Where on an image or a device the settings are.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Seek, SeekFrom},
-    os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt},
+    fs::OpenOptions,
+    io,
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use super::{
-    SETTINGS_FILE,
-    fat::{FatError, Volume},
+use bramble_host::{
+    fat32::{Fat32Error, Volume},
+    update::{Disk, Medium as _, SECTOR},
 };
 
-/// Bytes of the sectors that a partition table counts in.
-pub(crate) const SECTOR: u64 = 512;
+use super::SETTINGS_FILE;
+
 /// Types of a partition with FAT32.
 const FAT32_TYPES: [u8; 2] = [0x0b, 0x0c];
 
@@ -59,7 +59,7 @@ pub(crate) enum MediumError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: FatError,
+        source: Fat32Error,
     },
 }
 
@@ -67,8 +67,7 @@ pub(crate) enum MediumError {
 #[derive(Debug)]
 pub(crate) struct Medium {
     path: PathBuf,
-    file: File,
-    length: u64,
+    disk: Disk,
 }
 
 impl Medium {
@@ -85,26 +84,25 @@ impl Medium {
             let reason = "it is neither a file nor a block device";
             return Err(MediumError::NoCard { path: path.to_owned(), reason });
         }
-        let mut file = options.open(path).map_err(|source| match source.kind() {
+        let file = options.open(path).map_err(|source| match source.kind() {
             io::ErrorKind::ResourceBusy => MediumError::InUse { path: path.to_owned() },
             _ => open(source),
         })?;
-        let length = file
-            .seek(SeekFrom::End(0))
+        let disk = Disk::cached(file)
             .map_err(|source| MediumError::Read { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), file, length })
+        Ok(Self { path: path.to_owned(), disk })
     }
 
     /// The text of the settings' file.
-    pub(crate) fn read_settings(&self) -> Result<Vec<u8>, MediumError> {
-        let volume = self.volume()?;
+    pub(crate) fn read_settings(&mut self) -> Result<Vec<u8>, MediumError> {
+        let mut volume = self.volume()?;
         let content = volume.find(SETTINGS_FILE).and_then(|entry| volume.read(&entry));
         content.map_err(|source| MediumError::Volume { path: self.path.clone(), source })
     }
 
     /// Writes the settings' file anew; nothing else changes.
-    pub(crate) fn write_settings(&self, text: &[u8]) -> Result<(), MediumError> {
-        let volume = self.volume()?;
+    pub(crate) fn write_settings(&mut self, text: &[u8]) -> Result<(), MediumError> {
+        let mut volume = self.volume()?;
         let written = volume.find(SETTINGS_FILE).and_then(|entry| volume.replace(&entry, text));
         written.map_err(|source| MediumError::Volume { path: self.path.clone(), source })
     }
@@ -114,25 +112,25 @@ impl Medium {
         &self.path
     }
 
-    fn volume(&self) -> Result<Volume<'_>, MediumError> {
+    fn volume(&mut self) -> Result<Volume<'_>, MediumError> {
         let mut sector = [0; 512];
         let no_card = |reason| MediumError::NoCard { path: self.path.clone(), reason };
-        if self.length < SECTOR {
+        if self.disk.bytes() < SECTOR {
             return Err(no_card("it is too short"));
         }
-        self.file
-            .read_exact_at(&mut sector, 0)
+        self.disk
+            .read(0, &mut sector)
             .map_err(|source| MediumError::Read { path: self.path.clone(), source })?;
         let (start, length) = if &sector[82..87] == b"FAT32" {
             // The first partition itself was named.
-            (0, self.length)
+            (0, self.disk.bytes())
         } else {
             first_partition(&sector).map_err(no_card)?
         };
-        if start + length > self.length {
+        if start + length > self.disk.bytes() {
             return Err(no_card("it ends within its first partition"));
         }
-        Volume::open(&self.file, start, length)
+        Volume::open(&mut self.disk, start, length)
             .map_err(|source| MediumError::Volume { path: self.path.clone(), source })
     }
 }

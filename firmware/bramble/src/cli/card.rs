@@ -79,7 +79,7 @@ impl Card {
         if !is_changing && !self.show && self.out.is_none() {
             bail!("nothing is to be changed: see `bramble card --help`, or give --show");
         }
-        let place = self.place(is_changing)?;
+        let mut place = self.place(is_changing)?;
         let content = place.read()?;
         let before = if self.reset { TEMPLATE.as_bytes() } else { &content };
         let mut settings = Settings::parse(before)?;
@@ -163,16 +163,16 @@ impl Card {
 }
 
 impl Place {
-    fn read(&self) -> Result<Vec<u8>> {
+    fn read(&mut self) -> Result<Vec<u8>> {
         match self {
             Self::Medium(medium) => Ok(medium.read_settings()?),
             Self::Text(path) => {
-                fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
             }
         }
     }
 
-    fn write(&self, settings: &Settings, image: &Path) -> Result<()> {
+    fn write(&mut self, settings: &Settings, image: &Path) -> Result<()> {
         match self {
             Self::Medium(medium) => {
                 // A checksum beside an image that is changed must change too, if it was right.
@@ -194,7 +194,7 @@ impl Place {
                 let mut file = File::create(&new).with_context(failed)?;
                 file.write_all(settings.text().as_bytes()).with_context(failed)?;
                 file.sync_all().with_context(failed)?;
-                fs::rename(&new, path).with_context(failed)
+                fs::rename(&new, &path).with_context(failed)
             }
         }
     }

@@ -6,13 +6,15 @@ use super::{
     attempts::{ATTEMPTS_SECTOR, Attempts},
     autoboot::{AUTOBOOT_BYTES, Autoboot},
     disk::Disk,
-    fat::{FindFileError, find_sector},
     medium::{Medium, SECTOR},
 };
-use crate::slot::Slot;
+use crate::{
+    fat32::{Fat32Error, Volume},
+    slot::Slot,
+};
 
-/// `autoboot.txt`, as FAT folders name it.
-const AUTOBOOT: &[u8; 11] = b"AUTOBOOTTXT";
+/// The file whose one sector says which slot boots.
+const AUTOBOOT: &str = "autoboot.txt";
 /// Where the partition table's four entries begin, in the first sector.
 const TABLE: usize = 446;
 /// Bytes of an entry.
@@ -37,7 +39,7 @@ pub enum CardError {
     NotACard(&'static str),
     /// `autoboot.txt` cannot be found on it.
     #[error("autoboot.txt on the card's first partition cannot be used: flash the card anew")]
-    FindAutoboot(#[source] FindFileError),
+    FindAutoboot(#[source] Fat32Error),
     /// `autoboot.txt` says something unknown.
     #[error("autoboot.txt on the card's first partition is not as Bramble writes it")]
     Autoboot,
@@ -84,10 +86,8 @@ impl Card {
         medium.read(0, &mut table).map_err(CardError::Read)?;
         let sectors = medium.bytes() / SECTOR;
         let [boot, a, b] = partitions(&table, sectors)?;
-        let autoboot = find_sector(medium.as_mut(), boot.0, boot.1, AUTOBOOT)
-            .map_err(CardError::FindAutoboot)?;
-        let extent = |(start, length)| Extent { start: start * SECTOR, bytes: length * SECTOR };
-        Ok(Self { medium, autoboot, slots: [extent(a), extent(b)] })
+        let autoboot = find_autoboot(medium.as_mut(), boot).map_err(CardError::FindAutoboot)?;
+        Ok(Self { medium, autoboot, slots: [a, b] })
     }
 
     /// The slot that boots when nobody asks for another.
@@ -174,13 +174,19 @@ impl Card {
     }
 }
 
-/// First sector and length of the boot partition and the two slots, checked.
-fn partitions(table: &[u8; 512], sectors: u64) -> Result<[(u64, u64); 3], CardError> {
+fn find_autoboot(medium: &mut dyn Medium, boot: Extent) -> Result<u64, Fat32Error> {
+    let mut volume = Volume::open(medium, boot.start, boot.bytes)?;
+    let entry = volume.find(AUTOBOOT)?;
+    volume.only_sector(&entry)
+}
+
+/// Where the boot partition and the two slots lie, checked.
+fn partitions(table: &[u8; 512], sectors: u64) -> Result<[Extent; 3], CardError> {
     let no = CardError::NotACard;
     if table[510..] != [0x55, 0xaa] {
         return Err(no("it has no partition table"));
     }
-    let mut found = [(0, 0); 3];
+    let mut found = [Extent { start: 0, bytes: 0 }; 3];
     // Partitions lie behind the records and behind each other.
     let mut end = ATTEMPTS_SECTOR + 2;
     for (index, partition) in found.iter_mut().enumerate() {
@@ -199,7 +205,7 @@ fn partitions(table: &[u8; 512], sectors: u64) -> Result<[(u64, u64); 3], CardEr
             return Err(no("its partitions overlap or lie past its end"));
         }
         end = start + length;
-        *partition = (start, length);
+        *partition = Extent { start: start * SECTOR, bytes: length * SECTOR };
     }
     Ok(found)
 }

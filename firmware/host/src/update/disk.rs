@@ -19,7 +19,7 @@ const PIECE: usize = 1 << 20;
 /// A block device, or a file that holds a card's image.
 #[derive(Debug)]
 pub struct Disk {
-    /// Reads and writes without a cache; `None` where the file system has no such thing.
+    /// Reads and writes without a cache; `None` where nothing offers that.
     direct: Option<File>,
     cached: File,
     bytes: u64,
@@ -33,13 +33,21 @@ impl Disk {
     /// # Errors
     /// If it is not there, or may not be written.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut cached = OpenOptions::new().read(true).write(true).open(path)?;
+        let cached = OpenOptions::new().read(true).write(true).open(path)?;
         let flags = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
         let direct = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).ok();
-        let bytes = cached.seek(SeekFrom::End(0))?;
+        Ok(Self { direct, ..Self::cached(cached)? })
+    }
+
+    /// A disk that somebody opened, for as much as it was opened for.
+    ///
+    /// # Errors
+    /// If its length cannot be told.
+    pub fn cached(mut file: File) -> io::Result<Self> {
+        let bytes = file.seek(SeekFrom::End(0))?;
         let buffer = vec![0; PIECE + ALIGNMENT];
         let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        Ok(Self { direct, cached, bytes, buffer, start })
+        Ok(Self { direct: None, cached: file, bytes, buffer, start })
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 /// Bytes of a sector. What is written in one is written whole or not at all.
 pub const SECTOR: u64 = 512;
 
-/// A disk as updates see it. Offsets and lengths are multiples of [`SECTOR`].
+/// A disk that holds a card. Offsets and lengths are multiples of [`SECTOR`].
 pub trait Medium: Send {
     /// How large it is.
     fn bytes(&self) -> u64;

@@ -3,7 +3,7 @@ use super::*;
 fn refused(bytes: &[u8]) -> String {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), bytes).expect("it is written");
-    let medium = Medium::open(file.path(), false).expect("it opens");
+    let mut medium = Medium::open(file.path(), false).expect("it opens");
     medium.read_settings().expect_err("it is no card").to_string()
 }
 

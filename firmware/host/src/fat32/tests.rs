@@ -1,11 +1,13 @@
 use std::{
     io::{Seek, SeekFrom, Write},
+    os::unix::fs::FileExt,
     process::Command,
 };
 
 use proptest::prelude::{any, prop_assert, proptest};
 
 use super::*;
+use crate::update::Disk;
 
 const VOLUME: u64 = 34 << 20;
 
@@ -31,8 +33,8 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {errors}");
 }
 
-fn open(image: &tempfile::NamedTempFile) -> File {
-    File::options().read(true).write(true).open(image.path()).expect("it opens")
+fn open(image: &tempfile::NamedTempFile) -> Disk {
+    Disk::open(image.path()).expect("it opens")
 }
 
 /// What the tools that everybody uses read.
@@ -62,8 +64,8 @@ fn a_padded_file_is_overwritten_where_it_is() {
     let before = padded("[board]\n", 16 << 10);
     let image = volume(&[("README.txt", b"read me"), ("bramble.toml", &before), ("z", b"z")]);
     let whole_before = std::fs::read(image.path()).expect("it is read");
-    let file = open(&image);
-    let volume = Volume::open(&file, 0, VOLUME).expect("a volume");
+    let mut disk = open(&image);
+    let mut volume = Volume::open(&mut disk, 0, VOLUME).expect("a volume");
     let entry = volume.find("bramble.toml").expect("it is there");
     assert_eq!(volume.find("BRAMBLE.Toml").expect("it is there").at, entry.at);
     assert_eq!(volume.read(&entry).expect("it is read"), before);
@@ -86,8 +88,8 @@ fn a_padded_file_is_overwritten_where_it_is() {
 #[test]
 fn a_file_grows_within_its_last_cluster_and_beyond() {
     let image = volume(&[("bramble.toml", b"[board]\n"), ("other", &[7; 5_000])]);
-    let file = open(&image);
-    let volume = Volume::open(&file, 0, VOLUME).expect("a volume");
+    let mut disk = open(&image);
+    let mut volume = Volume::open(&mut disk, 0, VOLUME).expect("a volume");
     for length in [20, 512, 513, 5_000, 100, 70_000] {
         let text = "#".repeat(length);
         let entry = volume.find("bramble.toml").expect("it is there");
@@ -99,14 +101,14 @@ fn a_file_grows_within_its_last_cluster_and_beyond() {
     }
     let entry = volume.find("bramble.toml").expect("it is there");
     let error = volume.replace(&entry, &[b'#'; (1 << 20) + 1]).expect_err("it is too large");
-    assert!(matches!(error, FatError::TooLarge(_)), "{error}");
+    assert!(matches!(error, Fat32Error::TooLarge(_)), "{error}");
 }
 
 #[test]
 fn an_empty_file_gets_its_first_cluster() {
     let image = volume(&[("bramble.toml", b"")]);
-    let file = open(&image);
-    let volume = Volume::open(&file, 0, VOLUME).expect("a volume");
+    let mut disk = open(&image);
+    let mut volume = Volume::open(&mut disk, 0, VOLUME).expect("a volume");
     let entry = volume.find("bramble.toml").expect("it is there");
     assert_eq!(volume.read(&entry).expect("it is read"), b"");
     volume.replace(&entry, b"[board]\n").expect("it is written");
@@ -117,43 +119,65 @@ fn an_empty_file_gets_its_first_cluster() {
 #[test]
 fn a_full_volume_refuses_and_keeps_what_it_had() {
     let image = volume(&[("bramble.toml", b"[board]\n")]);
-    let file = open(&image);
-    let volume = Volume::open(&file, 0, VOLUME).expect("a volume");
-    for cluster in 2..volume.cluster_end {
-        if volume.entry_of(0, cluster).expect("it is read") & CLUSTER_BITS == 0 {
-            volume.set_next(cluster, CLUSTER_BITS).expect("it is written");
-        }
+    let mut disk = open(&image);
+    let mut volume = Volume::open(&mut disk, 0, VOLUME).expect("a volume");
+    // Behind the first two entries, which are no clusters, every one ends a chain.
+    let length = usize::try_from(volume.table_bytes).expect("a length");
+    let ends = vec![0xff; length - 8];
+    for table in 0..volume.tables {
+        let at = volume.table_at + table * volume.table_bytes + 8;
+        image.as_file().write_all_at(&ends, at).expect("it is written");
     }
     let entry = volume.find("bramble.toml").expect("it is there");
     let error = volume.replace(&entry, &[b'#'; 5_000]).expect_err("it is full");
-    assert!(matches!(error, FatError::Full), "{error}");
+    assert!(matches!(error, Fat32Error::Full), "{error}");
     assert_eq!(read_by_mtools(&image, "bramble.toml"), b"[board]\n");
 }
 
 #[test]
 fn what_is_no_card_is_refused_in_words() {
     let image = volume(&[("bramble.txt", b"")]);
-    let file = open(&image);
-    let error = Volume::open(&file, 0, VOLUME).expect("a volume").find("bramble.toml");
+    let mut disk = open(&image);
+    let error = Volume::open(&mut disk, 0, VOLUME).expect("a volume").find("bramble.toml");
     let error = error.expect_err("it is not there").to_string();
     assert!(error.contains("is it a card of Bramble?"), "{error}");
-    let error = Volume::open(&file, 0, VOLUME / 2).expect_err("it is cut").to_string();
+    let error = Volume::open(&mut disk, 0, VOLUME / 2).expect_err("it is cut").to_string();
     assert!(error.contains("damaged"), "{error}");
     run(Command::new("mkfs.fat").args(["-F", "16"]).arg(image.path()));
-    let error = Volume::open(&file, 0, VOLUME).expect_err("it is FAT16").to_string();
+    let error = Volume::open(&mut disk, 0, VOLUME).expect_err("it is FAT16").to_string();
     assert!(error.contains("an older kind of FAT"), "{error}");
-    file.set_len(100).expect("it is cut");
-    assert!(matches!(Volume::open(&file, 0, 100), Err(FatError::Read { .. })));
+    image.as_file().set_len(100).expect("it is cut");
+    assert!(matches!(Volume::open(&mut disk, 0, 100), Err(Fat32Error::Read { .. })));
+}
+
+#[test]
+fn a_file_of_one_sector_is_found_where_it_is() {
+    let content = padded("[all]\nboot_partition=2\n", 512);
+    let image = volume(&[("autoboot.txt", &content), ("longer", &[7; 513]), ("empty", b"")]);
+    let mut disk = open(&image);
+    let mut volume = Volume::open(&mut disk, 0, VOLUME).expect("a volume");
+    let entry = volume.find("autoboot.txt").expect("it is there");
+    let sector = volume.only_sector(&entry).expect("it has one");
+    let mut found = [0; 512];
+    image.as_file().read_exact_at(&mut found, sector * SECTOR).expect("it is read");
+    assert_eq!(found[..], content);
+    for (name, size) in [("longer", "513"), ("empty", "0")] {
+        let entry = volume.find(name).expect("it is there");
+        let error = volume.only_sector(&entry).expect_err("it is not one sector").to_string();
+        assert_eq!(error, format!("{name} has {size} bytes: 512 are needed"));
+    }
+    let lost = Entry { first: volume.cluster_end, ..entry };
+    assert!(matches!(volume.only_sector(&lost), Err(Fat32Error::Damaged(_))));
 }
 
 #[test]
 fn a_chain_that_loops_has_an_end() {
     let image = volume(&[("bramble.toml", &[b'#'; 5_000])]);
-    let file = open(&image);
-    let volume = Volume::open(&file, 0, VOLUME).expect("a volume");
+    let mut disk = open(&image);
+    let mut volume = Volume::open(&mut disk, 0, VOLUME).expect("a volume");
     let entry = volume.find("bramble.toml").expect("it is there");
     volume.set_next(entry.first, entry.first).expect("it is written");
-    assert!(matches!(volume.read(&entry), Err(FatError::Damaged(_))));
+    assert!(matches!(volume.read(&entry), Err(Fat32Error::Damaged(_))));
     volume.set_next(volume.root, volume.root).expect("it is written");
     assert!(volume.find("not there").is_err());
 }
@@ -170,9 +194,12 @@ fn walk(bytes: &[u8]) {
     file.write_all(bytes).expect("it is written");
     file.seek(SeekFrom::Start(0)).expect("it is rewound");
     file.set_len(VOLUME).expect("it has room");
-    let Ok(volume) = Volume::open(&file, 0, VOLUME) else { return };
+    let mut disk = Disk::cached(file.try_clone().expect("a file")).expect("a disk");
+    let Ok(mut volume) = Volume::open(&mut disk, 0, VOLUME) else { return };
     if let Ok(entry) = volume.find("bramble.toml") {
         let _ = volume.read(&entry);
+        let sector = volume.only_sector(&entry).unwrap_or(0);
+        assert!((sector + 1) * SECTOR <= VOLUME, "it lies beyond the volume");
         let _ = volume.replace(&entry, &[b'#'; 3_000]);
         assert!(
             file.metadata().expect("it is there").len() <= VOLUME,

@@ -1,6 +1,10 @@
-//! As much of FAT32 as replacing one small file in a volume's root folder takes.
+//! As much of FAT32 as finding, reading and replacing one small file in a volume's root folder takes.
+//!
+//! Every number is bounded before it is used: the card may hold anything.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fmt, io};
+
+use crate::update::{Medium, SECTOR};
 
 /// Bytes that a file or the root folder may have.
 const BYTES_MAX: u64 = 1 << 20;
@@ -12,12 +16,14 @@ const LONG_PIECES_MAX: u8 = 20;
 const CLUSTER_BITS: u32 = 0x0fff_ffff;
 /// From here on an entry says that the chain ends.
 const CHAIN_END: u32 = 0x0fff_fff8;
+/// The attribute bits of folders and volume names.
+const NO_FILE: u8 = 0x18;
 /// What pads the file: to TOML these are empty lines.
 const PADDING: u8 = b'\n';
 
-/// A volume cannot be read or written.
+/// The first partition of a card cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FatError {
+pub enum Fat32Error {
     /// The medium cannot be read.
     #[error("cannot read at byte {at}")]
     Read {
@@ -45,6 +51,14 @@ pub(crate) enum FatError {
     /// The file is not there.
     #[error("there is no {0} on its first partition: is it a card of Bramble?")]
     NoFile(String),
+    /// The file is not one sector long.
+    #[error("{name} has {size} bytes: 512 are needed")]
+    NotOneSector {
+        /// Which.
+        name: String,
+        /// Its length.
+        size: u32,
+    },
     /// The file is larger than any that Bramble writes.
     #[error("{0} is larger than {BYTES_MAX} bytes")]
     TooLarge(String),
@@ -53,10 +67,9 @@ pub(crate) enum FatError {
     Full,
 }
 
-/// A FAT32 volume within a file or device.
-#[derive(Debug)]
-pub(crate) struct Volume<'a> {
-    file: &'a File,
+/// A FAT32 volume on a medium.
+pub struct Volume<'a> {
+    medium: &'a mut dyn Medium,
     /// Where the sector with free cluster's count is.
     info_at: Option<u64>,
     table_at: u64,
@@ -71,7 +84,7 @@ pub(crate) struct Volume<'a> {
 
 /// A file in the root folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     name: String,
     /// Where its entry is.
     at: u64,
@@ -80,40 +93,50 @@ pub(crate) struct Entry {
     size: u32,
 }
 
+impl fmt::Debug for Volume<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Volume").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Volume<'a> {
-    /// The volume that takes `length` bytes of `file` from `start` on.
-    pub(crate) fn open(file: &'a File, start: u64, length: u64) -> Result<Self, FatError> {
-        let mut sector = [0; 512];
-        read_at(file, &mut sector, start)?;
+    /// The volume that takes `length` bytes of `medium` from `start` on; both are multiples of
+    /// [`SECTOR`].
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no sound FAT32.
+    pub fn open(medium: &'a mut dyn Medium, start: u64, length: u64) -> Result<Self, Fat32Error> {
+        let sector = read(medium, start, SECTOR)?;
         let byte = |at: usize| u64::from(sector[at]);
         let short = |at: usize| byte(at) | byte(at + 1) << 8;
         let long = |at: usize| short(at) | short(at + 2) << 16;
         if short(510) != 0xaa55 {
-            return Err(FatError::NotFat32("its first sector is not marked as such"));
+            return Err(Fat32Error::NotFat32("its first sector is not marked as such"));
         }
         let (sector_bytes, sectors_per_cluster) = (short(11), byte(13));
         if ![512, 1_024, 2_048, 4_096].contains(&sector_bytes)
             || !sectors_per_cluster.is_power_of_two()
         {
-            return Err(FatError::NotFat32("its sectors have no size that FAT knows"));
+            return Err(Fat32Error::NotFat32("its sectors have no size that FAT knows"));
         }
         let (reserved, tables, table_sectors) = (short(14), byte(16), long(36));
         if short(17) != 0 || short(22) != 0 || table_sectors == 0 {
-            return Err(FatError::NotFat32("it is an older kind of FAT"));
+            return Err(Fat32Error::NotFat32("it is an older kind of FAT"));
         }
         let sectors = long(32);
         if reserved == 0 || !(1..=2).contains(&tables) || sectors * sector_bytes > length {
-            return Err(FatError::Damaged("its size is not the partition's"));
+            return Err(Fat32Error::Damaged("its size is not the partition's"));
         }
         let data_sector = reserved + tables * table_sectors;
         let room = sectors.saturating_sub(data_sector) / sectors_per_cluster;
         let entries = table_sectors * sector_bytes / 4;
         let cluster_end = entries.min(room + 2).min(u64::from(CHAIN_END - 16));
-        let cluster_end = u32::try_from(cluster_end).map_err(|_| FatError::Damaged("its size"))?;
+        let cluster_end =
+            u32::try_from(cluster_end).map_err(|_| Fat32Error::Damaged("its size"))?;
         let info_sector = short(48);
-        let root = u32::try_from(long(44)).map_err(|_| FatError::Damaged("its root folder"))?;
+        let root = u32::try_from(long(44)).map_err(|_| Fat32Error::Damaged("its root folder"))?;
         Ok(Self {
-            file,
+            medium,
             info_at: (1..reserved)
                 .contains(&info_sector)
                 .then(|| start + info_sector * sector_bytes),
@@ -128,46 +151,65 @@ impl<'a> Volume<'a> {
     }
 
     /// The file `name` in the root folder, whatever the case of its letters.
-    pub(crate) fn find(&self, name: &str) -> Result<Entry, FatError> {
+    ///
+    /// # Errors
+    /// If it is not there, or the folder cannot be read.
+    pub fn find(&mut self, name: &str) -> Result<Entry, Fat32Error> {
+        let missing = || Fat32Error::NoFile(name.to_owned());
         let mut long = LongName::default();
-        for cluster in self.chain(self.root, self.clusters_of(BYTES_MAX))? {
-            let start = self.place(cluster);
-            let mut content = vec![0; usize::try_from(self.cluster_bytes).unwrap_or(0)];
-            read_at(self.file, &mut content, start)?;
+        let mut cluster = self.root;
+        for _ in 0..self.clusters_of(BYTES_MAX) {
+            let start = self.place(cluster)?;
+            let content = read(self.medium, start, self.cluster_bytes)?;
             for (index, entry) in content.as_chunks::<ENTRY>().0.iter().enumerate() {
                 match entry[0] {
-                    0 => return Err(FatError::NoFile(name.to_owned())),
+                    0 => return Err(missing()),
                     0xe5 => long = LongName::default(),
                     _ if entry[11] & 0x3f == 0x0f => long.add(entry),
                     _ => {
-                        let is_file = entry[11] & 0x18 == 0;
-                        if is_file
-                            && std::mem::take(&mut long).name(entry).eq_ignore_ascii_case(name)
-                        {
-                            let at = start + (index * ENTRY) as u64;
-                            return Ok(file_entry(name, at, entry));
+                        let is_file = entry[11] & NO_FILE == 0;
+                        let found = std::mem::take(&mut long).name(entry);
+                        if is_file && found.eq_ignore_ascii_case(name) {
+                            return Ok(file_entry(name, start + (index * ENTRY) as u64, entry));
                         }
                     }
                 }
             }
+            cluster = self.next(cluster)?;
+            if cluster >= CHAIN_END {
+                return Err(missing());
+            }
         }
-        Err(FatError::NoFile(name.to_owned()))
+        Err(Fat32Error::Damaged("its root folder has no end"))
+    }
+
+    /// Which sector of the medium holds the file, whose length must be that of one.
+    ///
+    /// # Errors
+    /// If it is longer or shorter, or said to lie where the volume is not.
+    pub fn only_sector(&self, entry: &Entry) -> Result<u64, Fat32Error> {
+        if u64::from(entry.size) != SECTOR {
+            return Err(Fat32Error::NotOneSector { name: entry.name.clone(), size: entry.size });
+        }
+        Ok(self.place(entry.first)? / SECTOR)
     }
 
     /// What the file holds.
-    pub(crate) fn read(&self, entry: &Entry) -> Result<Vec<u8>, FatError> {
+    ///
+    /// # Errors
+    /// If it is too large, or cannot be read.
+    pub fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fat32Error> {
         let size = u64::from(entry.size);
         if size > BYTES_MAX {
-            return Err(FatError::TooLarge(entry.name.clone()));
+            return Err(Fat32Error::TooLarge(entry.name.clone()));
         }
         let mut content = Vec::new();
         for cluster in self.clusters(entry)? {
-            let mut piece = vec![0; usize::try_from(self.cluster_bytes).unwrap_or(0)];
-            read_at(self.file, &mut piece, self.place(cluster))?;
-            content.extend_from_slice(&piece);
+            let place = self.place(cluster)?;
+            content.extend(read(self.medium, place, self.cluster_bytes)?);
         }
         if (content.len() as u64) < size {
-            return Err(FatError::Damaged("a file is longer than what it is kept in"));
+            return Err(Fat32Error::Damaged("a file is longer than what it is kept in"));
         }
         content.truncate(usize::try_from(size).unwrap_or(0));
         Ok(content)
@@ -175,10 +217,13 @@ impl<'a> Volume<'a> {
 
     /// Writes `content` in place of what the file holds, and line ends up to its former length: it
     /// never becomes shorter.
-    pub(crate) fn replace(&self, entry: &Entry, content: &[u8]) -> Result<(), FatError> {
+    ///
+    /// # Errors
+    /// If it is too large, there is no room, or the medium cannot be read or written.
+    pub fn replace(&mut self, entry: &Entry, content: &[u8]) -> Result<(), Fat32Error> {
         let former = usize::try_from(entry.size).unwrap_or(usize::MAX);
         if content.len().max(former) as u64 > BYTES_MAX {
-            return Err(FatError::TooLarge(entry.name.clone()));
+            return Err(Fat32Error::TooLarge(entry.name.clone()));
         }
         let mut chain = self.clusters(entry)?;
         let needed = self.clusters_of(content.len().max(former) as u64);
@@ -191,29 +236,29 @@ impl<'a> Volume<'a> {
         for (piece, cluster) in
             padded.chunks(usize::try_from(self.cluster_bytes).unwrap_or(1)).zip(&chain)
         {
-            write_at(self.file, piece, self.place(*cluster))?;
+            self.write(self.place(*cluster)?, piece)?;
         }
         self.link(last, &taken)?;
         let mut changed = entry.clone();
         changed.first = chain.first().copied().unwrap_or(0);
-        changed.size = u32::try_from(padded.len()).map_err(|_| FatError::Full)?;
+        changed.size = u32::try_from(padded.len()).map_err(|_| Fat32Error::Full)?;
         if changed != *entry {
             // What the file will hold comes before the word that it does.
             self.flush()?;
             let [a, b, c, d] = changed.first.to_le_bytes();
-            write_at(self.file, &[c, d], changed.at + 20)?;
-            write_at(self.file, &[a, b], changed.at + 26)?;
-            write_at(self.file, &changed.size.to_le_bytes(), changed.at + 28)?;
+            self.write(changed.at + 20, &[c, d])?;
+            self.write(changed.at + 26, &[a, b])?;
+            self.write(changed.at + 28, &changed.size.to_le_bytes())?;
         }
         self.flush()
     }
 
-    fn flush(&self) -> Result<(), FatError> {
-        self.file.sync_all().map_err(|source| FatError::Write { at: self.data_at, source })
+    fn flush(&mut self) -> Result<(), Fat32Error> {
+        self.medium.sync().map_err(|source| Fat32Error::Write { at: self.data_at, source })
     }
 
     /// Hangs `taken` behind `last`, in every copy of the table.
-    fn link(&self, last: Option<u32>, taken: &[u32]) -> Result<(), FatError> {
+    fn link(&mut self, last: Option<u32>, taken: &[u32]) -> Result<(), Fat32Error> {
         let next = taken.iter().skip(1).copied().chain([CLUSTER_BITS]);
         for (cluster, next) in taken.iter().copied().zip(next) {
             self.set_next(cluster, next)?;
@@ -223,23 +268,18 @@ impl<'a> Volume<'a> {
         }
         if let Some(info_at) = self.info_at.filter(|_| !taken.is_empty()) {
             // "Unknown": whoever needs the count of free clusters counts them.
-            write_at(self.file, &u32::MAX.to_le_bytes(), info_at + 488)?;
+            self.write(info_at + 488, &u32::MAX.to_le_bytes())?;
         }
         Ok(())
     }
 
     /// Free clusters, as many as asked for.
-    fn free(&self, count: usize) -> Result<Vec<u32>, FatError> {
+    fn free(&mut self, count: usize) -> Result<Vec<u32>, Fat32Error> {
         let mut found = Vec::new();
-        let mut piece = [0; 4_096];
-        let length = (u64::from(self.cluster_end) * 4).min(self.table_bytes);
-        for at in (0..length).step_by(piece.len()) {
-            let wanted = usize::try_from((length - at).min(piece.len() as u64)).unwrap_or(0);
-            read_at(self.file, &mut piece[..wanted], self.table_at + at)?;
-            for (index, entry) in piece[..wanted].as_chunks::<4>().0.iter().enumerate() {
-                let cluster = u32::try_from(at / 4)
-                    .unwrap_or(u32::MAX)
-                    .saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
+        for first in (0..self.cluster_end).step_by(1_024) {
+            let at = u64::from(first) * 4;
+            let piece = read(self.medium, self.table_at + at, (self.table_bytes - at).min(4_096))?;
+            for (cluster, entry) in (first..self.cluster_end).zip(piece.as_chunks().0) {
                 if cluster >= 2 && u32::from_le_bytes(*entry) & CLUSTER_BITS == 0 {
                     found.push(cluster);
                     if found.len() == count {
@@ -248,51 +288,67 @@ impl<'a> Volume<'a> {
                 }
             }
         }
-        Err(FatError::Full)
+        Err(Fat32Error::Full)
     }
 
-    fn clusters(&self, entry: &Entry) -> Result<Vec<u32>, FatError> {
-        match entry.first {
-            0 => Ok(Vec::new()),
-            first => self.chain(first, self.clusters_of(BYTES_MAX)),
-        }
-    }
-
-    /// The clusters from `first` on. A chain longer than `max` is taken for a loop.
-    fn chain(&self, first: u32, max: usize) -> Result<Vec<u32>, FatError> {
+    /// The clusters of a file. A chain longer than any that Bramble writes is taken for a loop.
+    fn clusters(&mut self, entry: &Entry) -> Result<Vec<u32>, Fat32Error> {
         let mut chain = Vec::new();
-        let mut cluster = first;
+        // An empty file has no first one.
+        let mut cluster = if entry.first == 0 { CHAIN_END } else { entry.first };
         while cluster < CHAIN_END {
-            if !(2..self.cluster_end).contains(&cluster) || chain.len() >= max {
-                return Err(FatError::Damaged("a chain of clusters leads nowhere"));
+            if chain.len() >= self.clusters_of(BYTES_MAX) {
+                return Err(Fat32Error::Damaged("a chain of clusters leads nowhere"));
             }
             chain.push(cluster);
-            cluster = self.entry_of(0, cluster)? & CLUSTER_BITS;
+            cluster = self.next(cluster)?;
         }
         Ok(chain)
     }
 
-    fn entry_of(&self, table: u64, cluster: u32) -> Result<u32, FatError> {
-        let mut entry = [0; 4];
-        read_at(self.file, &mut entry, self.entry_at(table, cluster))?;
-        Ok(u32::from_le_bytes(entry))
+    fn next(&mut self, cluster: u32) -> Result<u32, Fat32Error> {
+        Ok(self.entry_of(0, cluster)? & CLUSTER_BITS)
     }
 
-    fn set_next(&self, cluster: u32, next: u32) -> Result<(), FatError> {
+    fn entry_of(&mut self, table: u64, cluster: u32) -> Result<u32, Fat32Error> {
+        let at = self.entry_at(table, cluster)?;
+        let sector = read(self.medium, at - at % SECTOR, SECTOR)?;
+        let (entries, index) = (sector.as_chunks().0, usize::try_from(at % SECTOR / 4));
+        Ok(u32::from_le_bytes(entries[index.unwrap_or(0)]))
+    }
+
+    fn set_next(&mut self, cluster: u32, next: u32) -> Result<(), Fat32Error> {
         for table in 0..self.tables {
             let kept = self.entry_of(table, cluster)? & !CLUSTER_BITS;
             let entry = kept | (next & CLUSTER_BITS);
-            write_at(self.file, &entry.to_le_bytes(), self.entry_at(table, cluster))?;
+            self.write(self.entry_at(table, cluster)?, &entry.to_le_bytes())?;
         }
         Ok(())
     }
 
-    fn entry_at(&self, table: u64, cluster: u32) -> u64 {
-        self.table_at + table * self.table_bytes + u64::from(cluster) * 4
+    fn entry_at(&self, table: u64, cluster: u32) -> Result<u64, Fat32Error> {
+        let own = u64::from(self.bounded(cluster)?) * 4;
+        Ok(self.table_at + table * self.table_bytes + own)
     }
 
-    fn place(&self, cluster: u32) -> u64 {
-        self.data_at + (u64::from(cluster) - 2) * self.cluster_bytes
+    fn place(&self, cluster: u32) -> Result<u64, Fat32Error> {
+        Ok(self.data_at + (u64::from(self.bounded(cluster)?) - 2) * self.cluster_bytes)
+    }
+
+    /// The cluster, if the volume has it.
+    fn bounded(&self, cluster: u32) -> Result<u32, Fat32Error> {
+        let has = (2..self.cluster_end).contains(&cluster);
+        has.then_some(cluster).ok_or(Fat32Error::Damaged("a chain of clusters leads nowhere"))
+    }
+
+    /// Writes bytes anywhere, by the sectors that they are in.
+    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Fat32Error> {
+        let start = at - at % SECTOR;
+        let end = (at + bytes.len() as u64).next_multiple_of(SECTOR);
+        let mut sectors = read(self.medium, start, end - start)?;
+        let within = usize::try_from(at - start).unwrap_or(0);
+        sectors[within..within + bytes.len()].copy_from_slice(bytes);
+        self.medium.write(start, &sectors).map_err(|source| Fat32Error::Write { at, source })
     }
 
     fn clusters_of(&self, bytes: u64) -> usize {
@@ -356,12 +412,11 @@ impl LongName {
     }
 }
 
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> Result<(), FatError> {
-    file.read_exact_at(buffer, at).map_err(|source| FatError::Read { at, source })
-}
-
-fn write_at(file: &File, bytes: &[u8], at: u64) -> Result<(), FatError> {
-    file.write_all_at(bytes, at).map_err(|source| FatError::Write { at, source })
+/// Reads whole sectors.
+fn read(medium: &mut dyn Medium, at: u64, length: u64) -> Result<Vec<u8>, Fat32Error> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    medium.read(at, &mut bytes).map_err(|source| Fat32Error::Read { at, source })?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
