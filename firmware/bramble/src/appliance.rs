@@ -87,7 +87,7 @@ fn prepare(places: &Places, report: &mut Report, card: Option<&str>) -> anyhow::
     if let Err(error) = nix::unistd::sethostname(&name) {
         report.problems.push(format!("the board could not take its name {name}: {error}"));
     }
-    let run = places.run.join("bramble");
+    let run = places.bramble_run();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&run)?;
     // With the cluster's key in it: nobody but us reads it.
     let mut settings = fs::OpenOptions::new();
@@ -96,12 +96,12 @@ fn prepare(places: &Places, report: &mut Report, card: Option<&str>) -> anyhow::
         &mut settings.open(run.join(SETTINGS))?,
         card.unwrap_or_default().as_bytes(),
     )?;
-    report.save(&places.report())?;
+    report.save(&run)?;
     Ok(Layout::new(run, data, CGROUP))
 }
 
 fn daemon_command(places: &Places) -> Vec<std::ffi::OsString> {
-    let run = places.run.join("bramble");
+    let run = places.bramble_run();
     let mut command: Vec<std::ffi::OsString> = vec!["/proc/self/exe".into()];
     command.extend(["daemon".into(), "--kept".into(), "--appliance".into()]);
     command.extend(["--config".into(), run.join(SETTINGS).into()]);

@@ -26,6 +26,7 @@ use bramble_containers::{
         ChangeImageError, ConfigError, ImageStore, LoadError, Progress, Removal, StoredImage,
     },
 };
+use bramble_host::boot::Report;
 use bramble_manager::Manager;
 use bramble_peering::{Membership, Peering, forget_identity};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -36,8 +37,6 @@ use crate::{problems::Problems, updating::Updating};
 
 /// The file in the data folder that says: this board left its cluster and seeks no other.
 pub(crate) const LEFT: &str = "left";
-/// The file in the run folder that says how the board started.
-const BOOT_REPORT: &str = "boot.json";
 /// How long a container has to stop when its board leaves the cluster.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -58,12 +57,6 @@ impl CurrentAgent {
     }
 }
 
-/// What the board wrote down of its start, as JSON; `null` where Bramble is not process 1.
-pub(crate) fn boot_report(run_dir: &Path) -> Value {
-    let text = fs::read_to_string(run_dir.join(BOOT_REPORT)).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
 /// Whether this board left its cluster on purpose.
 pub(crate) fn has_left(data_dir: &Path) -> bool {
     data_dir.join(LEFT).exists()
@@ -75,8 +68,8 @@ pub(crate) struct ThisBoard {
     pub(crate) description: NodeDescription,
     /// Where it keeps its data.
     pub(crate) data_dir: PathBuf,
-    /// Where it keeps what a start ends, such as how it started.
-    pub(crate) run_dir: PathBuf,
+    /// How it started; `None` where Bramble is not process 1.
+    pub(crate) report: Option<Report>,
     /// What is wrong with it.
     pub(crate) problems: Problems,
     /// Its containers.
@@ -122,7 +115,8 @@ impl Board for ThisBoard {
     }
 
     fn health(&self) -> Health {
-        Health { problems: self.problems.texts(), boot: boot_report(&self.run_dir) }
+        let boot = serde_json::to_value(&self.report).unwrap_or_default();
+        Health { problems: self.problems.texts(), boot }
     }
 
     fn is_member(&self) -> bool {

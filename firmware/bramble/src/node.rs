@@ -12,13 +12,13 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use bramble_agent::{Agent, AgentConfig, BoxedStream};
-use bramble_api::{Cluster, Dial, Duplex, Power, Socket, types::swarm::JoinTokens};
+use bramble_api::{Cluster, Dial, Duplex, Power, Socket, chain, types::swarm::JoinTokens};
 use bramble_cluster::{NodeDescription, Timestamp};
 use bramble_containers::{
     Keeper,
     images::{ImageStore, ImageStoreOptions},
 };
-use bramble_host::{Sources, clock};
+use bramble_host::{Sources, boot::Report, clock};
 use bramble_manager::{Manager, ManagerConfig};
 use bramble_network::uplink::Status;
 use bramble_peering::{ClusterKey, Discovery, JoinToken, PORT, Peering, PeeringConfig, Protocol};
@@ -31,7 +31,7 @@ use tracing::{info, warn};
 
 use crate::{
     appliance::services,
-    board::{CurrentAgent, LEFT, ThisBoard, boot_report, has_left},
+    board::{CurrentAgent, LEFT, ThisBoard, has_left},
     config::Config,
     daemon::Daemon,
     damage,
@@ -86,9 +86,7 @@ struct Parts {
 /// # Errors
 /// If a part fails. The keeper then starts another daemon, which finds the containers again.
 pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> Result<End> {
-    let started = boot_report(&daemon.run_dir);
-    let texts = started["problems"].as_array().into_iter().flatten();
-    problems.set("boot", texts.filter_map(|text| Some(text.as_str()?.to_owned())).collect());
+    let report = load_report(daemon, &problems);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut tasks = JoinSet::new();
@@ -96,19 +94,19 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
         services::protect_daemon();
     }
     let network = daemon.appliance.then(|| services::start_network(&config, &problems, &mut tasks));
-    let parts = match start(daemon, &config, &problems).await {
+    let parts = match start(daemon, &config, report.as_ref(), &problems).await {
         Err(error) if daemon.appliance => {
             // Nobody can mend it by hand, and without it the board is as good as a new one.
             damage::put_aside(&daemon.data_dir, &problems, error)?;
-            start(daemon, &config, &problems).await?
+            start(daemon, &config, report.as_ref(), &problems).await?
         }
         started => started?,
     };
     spawn_seeker(daemon, &config, &parts, network.clone(), &mut tasks)?;
-    serve(daemon, &config, &parts, &mut tasks).await?;
+    serve(daemon, &config, report.as_ref(), &parts, &mut tasks).await?;
     if daemon.appliance {
         let Parts { peering, manager, problems, .. } = &parts;
-        services::say_ready(&daemon.run_dir);
+        services::say_ready(report.as_ref());
         services::start_light(peering, manager, problems, &mut tasks);
     }
     if let Some(mqtt) = config.mqtt.clone() {
@@ -152,7 +150,28 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
     end
 }
 
-async fn start(daemon: &Daemon, config: &Config, problems: &Problems) -> Result<Parts> {
+/// How process 1 started the board, and what it found wrong; a machine has no such report.
+fn load_report(daemon: &Daemon, problems: &Problems) -> Option<Report> {
+    match Report::load(&daemon.run_dir) {
+        Ok(report) => {
+            let texts = report.iter().flat_map(|report| report.problems.clone());
+            problems.set("boot", texts.collect());
+            report
+        }
+        Err(error) => {
+            let what = "the system cannot be updated until the board is started again";
+            problems.add("boot", format!("{}: {what}", chain(&error)));
+            None
+        }
+    }
+}
+
+async fn start(
+    daemon: &Daemon,
+    config: &Config,
+    report: Option<&Report>,
+    problems: &Problems,
+) -> Result<Parts> {
     let description = describe(config, problems)?;
     let keeper = Keeper::connect(&daemon.layout().socket()).await?;
     let options = ImageStoreOptions::new(daemon.data_dir.join("images"));
@@ -173,7 +192,8 @@ async fn start(daemon: &Daemon, config: &Config, problems: &Problems) -> Result<
     let (agent, restart) = (CurrentAgent::default(), Arc::default());
     let power = PowerSwitch::default();
     let flag = if daemon.appliance { services::reboot_flag() } else { None };
-    let updating = Updating::new(&daemon.data_dir, &daemon.run_dir, power.clone(), flag);
+    let (data_dir, run_dir) = (&daemon.data_dir, &daemon.run_dir);
+    let updating = Updating::new(data_dir, run_dir, report, power.clone(), flag);
     let problems = problems.clone();
     Ok(Parts { keeper, images, peering, manager, agent, restart, problems, power, updating })
 }
@@ -250,6 +270,7 @@ fn spawn_seeker(
 async fn serve(
     daemon: &Daemon,
     config: &Config,
+    report: Option<&Report>,
     parts: &Parts,
     tasks: &mut JoinSet<Result<Infallible>>,
 ) -> Result<()> {
@@ -257,7 +278,7 @@ async fn serve(
     let board = ThisBoard {
         description: describe(config, problems)?,
         data_dir: daemon.data_dir.clone(),
-        run_dir: daemon.run_dir.clone(),
+        report: report.cloned(),
         problems: problems.clone(),
         keeper: keeper.clone(),
         images: images.clone(),

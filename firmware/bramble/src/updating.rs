@@ -24,6 +24,7 @@ use bramble_cluster::DesiredState;
 use bramble_containers::ContainerState;
 use bramble_host::{
     Places, Sources,
+    boot::Report,
     slot::Slot,
     update::{
         Card, InstallError, Ledger, Reboot, RebootFlag, RunningSystem, Trust, choose_try_boot,
@@ -33,7 +34,6 @@ use bramble_host::{
 use bramble_manager::Manager;
 use bramble_network::uplink::Status;
 use semver::Version;
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
     io::AsyncReadExt,
@@ -50,8 +50,6 @@ use crate::{
 
 /// Whose updates are accepted.
 const TRUST: &str = "/etc/bramble/trust";
-/// What process 1 found out at boot, in the run folder.
-const BOOT_REPORT: &str = "boot.json";
 /// The argument that the board reboots with, in the run folder, for who reboots it.
 const REBOOT_ARGUMENT: &str = "reboot-argument";
 /// How often the daemon may start in a trial.
@@ -96,27 +94,34 @@ struct Started {
 }
 
 /// What of the boot report counts here.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 struct Appliance {
     disk: PathBuf,
     slot: Slot,
     /// The data partition could not be used.
-    #[serde(default)]
     data_is_temporary: bool,
 }
 
+impl Appliance {
+    /// `None` if the report names no slot to update.
+    fn of(report: &Report) -> Option<Self> {
+        let (disk, slot) = (report.disk.clone()?, report.slot?);
+        Some(Self { disk, slot, data_is_temporary: report.data_is_temporary })
+    }
+}
+
 impl Updating {
-    /// The operating system of a board whose process 1 left its report in the run folder; without
-    /// one the board is no appliance. `power` hears when the board is to reboot.
+    /// The operating system of a board whose process 1 left this report; without one the board is no
+    /// appliance. `power` hears when the board is to reboot.
     pub(crate) fn new(
         data_dir: &Path,
         run_dir: &Path,
+        report: Option<&Report>,
         power: PowerSwitch,
         mailbox: Option<fn() -> Box<dyn RebootFlag>>,
     ) -> Self {
-        let report = fs::read(run_dir.join(BOOT_REPORT)).unwrap_or_default();
         Self(Arc::new(Inner {
-            appliance: serde_json::from_slice(&report).ok(),
+            appliance: report.and_then(Appliance::of),
             data_dir: data_dir.to_owned(),
             run_dir: run_dir.to_owned(),
             power,

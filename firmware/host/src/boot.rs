@@ -42,7 +42,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// What booting hands to the keeper.
 #[derive(Debug)]
 pub struct Boot {
-    /// What was done and found. Already saved at [`Places::report`].
+    /// What was done and found. Already saved in [`Places::bramble_run`].
     pub report: Report,
     /// The text of the card's `bramble.toml`, if there is one.
     pub card: Option<String>,
@@ -115,7 +115,7 @@ pub fn run() -> Boot {
     report.disk = disk.map(|disk| disk.device().to_owned());
     report.board = profile::of_this_board(&places.sources).map(|profile| profile.name.clone());
     report.data_is_temporary = is_temporary;
-    if let Err(error) = report.save(&places.report()) {
+    if let Err(error) = report.save(&places.bramble_run()) {
         say(&format!("problem: {}", chain(&error)));
     }
     Boot { report, card, watchdog }

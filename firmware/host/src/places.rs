@@ -46,9 +46,9 @@ impl Places {
         self.data.join("bramble")
     }
 
-    /// Where the report of this boot is kept.
-    pub fn report(&self) -> PathBuf {
-        self.run.join("bramble/boot.json")
+    /// Bramble's own folder for what a start ends.
+    pub fn bramble_run(&self) -> PathBuf {
+        self.run.join("bramble")
     }
 
     /// The words that the kernel was started with.

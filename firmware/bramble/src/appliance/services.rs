@@ -1,7 +1,7 @@
 //! What a daemon does on an appliance, because nobody else is there to do it: network, clock,
 //! drivers for what is plugged in later, the light, a look at the power supply.
 
-use std::{convert::Infallible, io, path::Path, time::Duration};
+use std::{convert::Infallible, io, time::Duration};
 
 use anyhow::{Context, Result};
 use bramble_host::{
@@ -103,8 +103,8 @@ impl RebootFlag for FirmwareFlag {
 }
 
 /// Says on the console that the board can be talked to, and how long that took.
-pub(crate) fn say_ready(run_dir: &Path) {
-    let kernel = Report::load(&run_dir.join("boot.json")).map_or(0, |report| report.kernel_ms);
+pub(crate) fn say_ready(report: Option<&Report>) {
+    let kernel = report.map_or(0, |report| report.kernel_ms);
     let now = u64::try_from(clock::since_power_on().as_millis()).unwrap_or(u64::MAX);
     eprintln!("bramble: API ready after {} ms", now.saturating_sub(kernel));
 }

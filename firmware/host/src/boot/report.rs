@@ -1,7 +1,8 @@
 //! What became of a boot: its phases, their times, and what was wrong.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::slot::Slot;
 
+/// The report's file in Bramble's run folder.
+const NAME: &str = "boot.json";
 /// A report is some kilobytes; a file that is bigger is not one.
 const BYTES_MAX: u64 = 1 << 20;
 
@@ -71,28 +74,40 @@ pub enum ReportError {
 }
 
 impl Report {
-    /// Writes the report, whole or not at all.
-    pub fn save(&self, path: &Path) -> Result<(), ReportError> {
-        let file = |source| ReportError::File { path: path.to_owned(), source };
-        let content = |source| ReportError::Content { path: path.to_owned(), source };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(file)?;
-        }
+    /// Writes the report into Bramble's run folder, whole or not at all.
+    ///
+    /// # Errors
+    /// Those of the folder.
+    pub fn save(&self, run_dir: &Path) -> Result<(), ReportError> {
+        let path = run_dir.join(NAME);
+        let file = |source| ReportError::File { path: path.clone(), source };
+        let content = |source| ReportError::Content { path: path.clone(), source };
+        fs::create_dir_all(run_dir).map_err(file)?;
         let text = serde_json::to_vec_pretty(self).map_err(content)?;
         let draft = path.with_extension("new");
         fs::write(&draft, text).map_err(file)?;
-        fs::rename(&draft, path).map_err(file)
+        fs::rename(&draft, &path).map_err(file)
     }
 
-    /// Reads a report that was saved.
-    pub fn load(path: &Path) -> Result<Self, ReportError> {
-        let file = |source| ReportError::File { path: path.to_owned(), source };
-        if fs::metadata(path).map_err(file)?.len() > BYTES_MAX {
+    /// The report in Bramble's run folder; `None` where there is none, because Bramble is not
+    /// process 1.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no report.
+    pub fn load(run_dir: &Path) -> Result<Option<Self>, ReportError> {
+        let path = run_dir.join(NAME);
+        let file = |source| ReportError::File { path: path.clone(), source };
+        let mut text = Vec::new();
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file(error)),
+            Ok(opened) => opened.take(BYTES_MAX + 1).read_to_end(&mut text).map_err(file)?,
+        };
+        if text.len() as u64 > BYTES_MAX {
             return Err(file(io::ErrorKind::FileTooLarge.into()));
         }
-        let text = fs::read(path).map_err(file)?;
-        serde_json::from_slice(&text)
-            .map_err(|source| ReportError::Content { path: path.to_owned(), source })
+        let report = serde_json::from_slice(&text);
+        report.map(Some).map_err(|source| ReportError::Content { path, source })
     }
 }
 
@@ -103,7 +118,8 @@ mod tests {
     #[test]
     fn a_saved_report_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bramble/boot.json");
+        let run_dir = folder.path().join("bramble");
+        assert_eq!(Report::load(&run_dir).unwrap(), None, "a machine has none");
         let phase = Phase {
             name: "data".to_owned(),
             started_ms: 120,
@@ -120,10 +136,24 @@ mod tests {
             is_trial: true,
             data_is_temporary: true,
         };
-        report.save(&path).unwrap();
-        assert_eq!(Report::load(&path).unwrap(), report);
-        fs::write(&path, "{").unwrap();
-        assert!(matches!(Report::load(&path), Err(ReportError::Content { .. })));
-        assert!(matches!(Report::load(&folder.path().join("none")), Err(ReportError::File { .. })));
+        report.save(&run_dir).unwrap();
+        assert_eq!(Report::load(&run_dir).unwrap(), Some(report));
+    }
+
+    #[test]
+    fn what_is_no_report_is_an_error_and_no_report() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |content: &[u8]| {
+            fs::write(folder.path().join(NAME), content).unwrap();
+            Report::load(folder.path())
+        };
+        for content in [&b""[..], b"{", b"null", b"[]", b"\xff", b"{\"kernel_ms\": -1}"] {
+            assert!(matches!(load(content), Err(ReportError::Content { .. })), "{content:?}");
+        }
+        let endless = vec![b' '; 2 << 20];
+        assert!(matches!(load(&endless), Err(ReportError::File { .. })));
+        fs::remove_file(folder.path().join(NAME)).unwrap();
+        fs::create_dir(folder.path().join(NAME)).unwrap();
+        assert!(matches!(Report::load(folder.path()), Err(ReportError::File { .. })));
     }
 }
