@@ -17,9 +17,7 @@ use bramble_api::{
         os::{OsProgress, OsStatus},
     },
 };
-use bramble_cluster::{
-    AssignedTask, Digest, Image, ImageName, NodeDescription, Slot, TaskId, Timestamp,
-};
+use bramble_cluster::{AssignedTask, Digest, Image, ImageName, Slot, TaskId, Timestamp};
 use bramble_containers::{
     ContainerState, ContainerStatus, Keeper, LogEntry, LogError, LogReader, LogStream,
     images::{
@@ -64,8 +62,6 @@ pub(crate) fn has_left(data_dir: &Path) -> bool {
 
 /// Everything that the API may ask of this board.
 pub(crate) struct ThisBoard {
-    /// What the board says of itself.
-    pub(crate) description: NodeDescription,
     /// Where it keeps its data.
     pub(crate) data_dir: PathBuf,
     /// How it started; `None` where Bramble is not process 1.
@@ -97,20 +93,19 @@ impl Board for ThisBoard {
                 .as_ref()
                 .map_or_else(|_| String::new(), |name| field(name).to_string_lossy().into_owned())
         };
-        let resources = self.description.resources;
-        let address =
-            self.peering.description().addresses.first().map(|address| address.ip().to_string());
+        let description = self.peering.description();
+        let address = description.addresses.first().map(|address| address.ip().to_string());
         Facts {
-            hostname: self.description.hostname.clone(),
-            firmware_version: self.description.engine_version.clone(),
+            hostname: description.hostname,
+            firmware_version: description.engine_version,
             kernel: text(nix::sys::utsname::UtsName::release),
             machine: text(nix::sys::utsname::UtsName::machine),
-            cpus: resources.nano_cpus / 1_000_000_000,
-            memory_bytes: resources.memory_bytes,
+            cpus: description.resources.nano_cpus / 1_000_000_000,
+            memory_bytes: description.resources.memory_bytes,
             data_dir: self.data_dir.clone(),
             address: address.unwrap_or_default(),
             cgroup_version: cgroup_version(),
-            labels: self.description.engine_labels.clone(),
+            labels: description.engine_labels,
         }
     }
 

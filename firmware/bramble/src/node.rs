@@ -103,7 +103,7 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
         started => started?,
     };
     spawn_seeker(daemon, &config, &parts, network.clone(), &mut tasks)?;
-    serve(daemon, &config, report.as_ref(), &parts, &mut tasks).await?;
+    serve(daemon, report.as_ref(), &parts, &mut tasks).await?;
     if daemon.appliance {
         let Parts { peering, manager, problems, .. } = &parts;
         services::say_ready(report.as_ref());
@@ -115,6 +115,7 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
         tasks.spawn(reporting::run(mqtt, manager, agent, peering.clone(), problems.clone()));
     }
     let Parts { updating, manager, agent, peering, problems, .. } = &parts;
+    tasks.spawn(problems::show(problems.clone(), peering.clone()));
     tasks.spawn(problems::cluster::watch(peering.clone(), manager.clone(), problems.clone()));
     let socket = daemon.run_dir.join("bramble.sock");
     let (manager, agent) = (manager.clone(), agent.clone());
@@ -172,7 +173,7 @@ async fn start(
     report: Option<&Report>,
     problems: &Problems,
 ) -> Result<Parts> {
-    let description = describe(config, problems)?;
+    let description = describe(config)?;
     let keeper = Keeper::connect(&daemon.layout().socket()).await?;
     let options = ImageStoreOptions::new(daemon.data_dir.join("images"));
     let images = tokio::task::spawn_blocking(|| ImageStore::open(options)).await??;
@@ -269,14 +270,12 @@ fn spawn_seeker(
 /// Serves the API on this board's socket, and to the other boards.
 async fn serve(
     daemon: &Daemon,
-    config: &Config,
     report: Option<&Report>,
     parts: &Parts,
     tasks: &mut JoinSet<Result<Infallible>>,
 ) -> Result<()> {
     let Parts { keeper, images, peering, manager, agent, restart, problems, updating, .. } = parts;
     let board = ThisBoard {
-        description: describe(config, problems)?,
         data_dir: daemon.data_dir.clone(),
         report: report.cloned(),
         problems: problems.clone(),
@@ -325,13 +324,9 @@ async fn serve(
     Ok(())
 }
 
-/// What the board says of itself. Problems that come up later are in its API and its reports.
-fn describe(config: &Config, problems: &Problems) -> Result<NodeDescription> {
-    let hostname = config.board.hostname.as_deref();
-    let mut labels = config.board.labels.clone();
-    if let Some(text) = problems.label() {
-        labels.insert(problems::LABEL.to_owned(), text);
-    }
+/// What the board says of itself; its problems are a label that comes and goes.
+fn describe(config: &Config) -> Result<NodeDescription> {
+    let (hostname, labels) = (config.board.hostname.as_deref(), config.board.labels.clone());
     let version = env!("CARGO_PKG_VERSION");
     bramble_host::description(&Sources::default(), hostname, version, labels)
         .context("this machine cannot be described")

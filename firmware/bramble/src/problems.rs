@@ -5,13 +5,18 @@
 
 pub(crate) mod cluster;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use anyhow::{Context, Result};
+use bramble_peering::Peering;
+use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
 /// The engine label that carries the problems.
-pub(crate) const LABEL: &str = "board.problems";
+const LABEL: &str = "board.problems";
+/// Between two changes of the label: each is written into the cluster's log, and a problem may come
+/// and go again and again.
+const LABEL_EVERY: Duration = Duration::from_secs(60);
 /// An appliance was not told which cluster it belongs to.
 pub(crate) const NO_CLUSTER: &str = "[cluster] key: it is not set, nor is a token: the board founds no cluster and joins none; `bramble card DEVICE --key` sets it";
 /// Problems that are kept.
@@ -85,7 +90,7 @@ impl Problems {
     }
 
     /// Their texts in one, if there are any: a label's value.
-    pub(crate) fn label(&self) -> Option<String> {
+    fn label(&self) -> Option<String> {
         let texts = self.texts();
         (!texts.is_empty()).then(|| bounded(texts.join("; "), LABEL_MAX))
     }
@@ -93,6 +98,20 @@ impl Problems {
     /// Them, and every change of them.
     pub(crate) fn watch(&self) -> watch::Receiver<Vec<Problem>> {
         self.0.subscribe()
+    }
+}
+
+/// Keeps the board's label as the problems are, for as long as the board runs.
+///
+/// # Errors
+/// Only when nobody can find problems any more.
+pub(crate) async fn show(problems: Problems, peering: Peering) -> Result<Infallible> {
+    let mut watch = problems.watch();
+    loop {
+        watch.mark_unchanged();
+        peering.set_label(LABEL, problems.label());
+        sleep(LABEL_EVERY).await;
+        watch.changed().await.context("nobody finds problems any more")?;
     }
 }
 

@@ -118,6 +118,11 @@ impl Peering {
         self.0.portrait.description()
     }
 
+    /// From now on this board says of itself that it has this label, or none of this name.
+    pub fn set_label(&self, name: &str, value: Option<String>) {
+        self.0.portrait.set_label(name, value);
+    }
+
     /// Whether this board is a member of a cluster, and of which.
     pub fn membership(&self) -> watch::Receiver<Membership> {
         self.0.dialer.trust.membership()

@@ -87,11 +87,7 @@ impl Peering {
         if let Some(member) = trust.member() {
             directory.set_managers(&member.managers);
         }
-        let portrait = Portrait {
-            description: config.description,
-            interfaces: discovery.interfaces(),
-            listen,
-        };
+        let portrait = Portrait::new(config.description, discovery.interfaces(), listen);
         let (presence, problems) = (Presence::default(), Problems::default());
         let dialer = Dialer { trust, directory, presence, problems, instance, listen };
 
