@@ -121,23 +121,43 @@ impl Card {
 
     /// Fills the data partition to the last block, if nothing else is written meanwhile.
     pub fn fill_data(&self) {
+        self.change_data(|data| {
+            let filler = self.path.with_extension("filler");
+            fs::write(&filler, vec![0x5a; 1 << 20]).expect("a file");
+            for number in 0.. {
+                let command = format!("write {} filler{number}", filler.display());
+                let written = both(&try_run("debugfs", &["-w", "-R", &command, text(data)]));
+                if written.contains("Could not allocate") {
+                    break;
+                }
+                assert!(number < 4096, "the data partition is too big to be filled");
+            }
+            fs::remove_file(filler).expect("a file");
+        });
+    }
+
+    /// Overwrites a file on the data partition with what nobody wrote.
+    pub fn garble_file(&self, path: &str) {
+        self.change_data(|data| {
+            let noise = self.path.with_extension("noise");
+            fs::write(&noise, [0xa5; 300]).expect("a file");
+            for command in [format!("rm {path}"), format!("write {} {path}", noise.display())] {
+                let output = try_run("debugfs", &["-w", "-R", &command, text(data)]);
+                assert!(output.status.success(), "{command}: {}", both(&output));
+            }
+            fs::remove_file(noise).expect("a file");
+        });
+    }
+
+    /// Changes the data partition's file system.
+    fn change_data(&self, change: impl FnOnce(&Path)) {
         let data = self.take_out_data();
         // After a power cut the journal comes first; what is written before it would be undone.
         let replayed = try_run("e2fsck", &["-p", text(&data)]);
         assert!(replayed.status.code().is_some_and(|code| code <= 1), "{}", both(&replayed));
-        let filler = self.path.with_extension("filler");
-        fs::write(&filler, vec![0x5a; 1 << 20]).expect("a file");
-        for number in 0.. {
-            let command = format!("write {} filler{number}", filler.display());
-            let written = both(&try_run("debugfs", &["-w", "-R", &command, text(&data)]));
-            if written.contains("Could not allocate") {
-                break;
-            }
-            assert!(number < 4096, "the data partition is too big to be filled");
-        }
+        change(&data);
         let seek = format!("seek={}", self.extent(DATA).start / MIB);
         self.dd(&data, &self.path, &[&seek, "conv=notrunc"]);
-        fs::remove_file(filler).expect("a file");
         fs::remove_file(data).expect("a file");
     }
 

@@ -109,7 +109,20 @@ fn a_data_partition_with_a_few_bad_blocks() {
     board.card().garble(crate::card::DATA, 1 << 20, 256 << 10);
     let console = board.boot();
     println!("it says: {:#?}", console.problems());
-    assert!(Observer::start(&segment).get("/_ping").is_some());
+    works(&segment);
+}
+
+#[test]
+fn an_identity_that_is_garbled() {
+    let segment = Segment::new();
+    let mut board = Machine::new(&segment, 1);
+    board.boot();
+    drop(works(&segment));
+    board.cut_power();
+    board.card().garble_file("/bramble/peering/identity");
+    let console = board.boot();
+    says_problem(&console, &["was damaged"]);
+    works(&segment);
 }
 
 #[test]

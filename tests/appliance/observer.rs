@@ -48,10 +48,12 @@ pub struct Node {
 }
 
 impl Observer {
-    /// Starts the board and waits until its API answers; it is no member yet.
+    /// Starts the board anew and waits until its API answers; it is no member yet.
     pub fn start(segment: &Segment) -> Self {
         let namespace = format!("{}-{NAME}", segment.namespace());
         let folder = segment.folder().join(NAME);
+        // What a former observer knew may be of a cluster that is no more.
+        let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
         run("ip", &["netns", "add", &namespace]);
         segment.lay_cable(&namespace, &["10.77.0.2/24", "169.254.77.2/16"]);
@@ -84,12 +86,15 @@ impl Observer {
     /// It takes no tasks and no part in the consensus.
     pub fn join(segment: &Segment, machines: usize) -> Self {
         let observer = Self::start(segment);
+        let mut own = None;
         observer.wait("the observer is a member", || {
-            observer.ready_machines().len() == machines
-                && observer.nodes().iter().any(|node| node.hostname == NAME && node.is_ready)
+            let is_own = |node: &Node| node.hostname == NAME && node.is_ready;
+            own = observer.nodes().into_iter().find(is_own);
+            own.is_some() && observer.ready_machines().len() == machines
         });
-        observer.docker(&["node", "update", "--availability", "drain", NAME]);
-        observer.docker(&["node", "demote", NAME]);
+        let own = own.expect("it is a member").id;
+        observer.docker(&["node", "update", "--availability", "drain", &own]);
+        observer.docker(&["node", "demote", &own]);
         observer
     }
 
