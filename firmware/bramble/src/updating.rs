@@ -163,6 +163,7 @@ impl Updating {
         let way = choose_try_boot(&mut card, &Sources::default(), self.mailbox());
         status.backend = way.name().to_owned();
         status.counter = ledger.counter;
+        status.staged_counter = ledger.staged.as_ref().map(|staged| staged.counter);
         status.staged = ledger.staged.map(|staged| staged.version.to_string());
         status.failure = ledger.failure.map(|failure| OsFailure {
             version: failure.version.to_string(),

@@ -46,6 +46,8 @@ pub struct Board {
 pub struct System {
     /// The version that runs.
     pub version: String,
+    /// The slot that it runs from: an update may have the version that it replaces.
+    pub slot: String,
     /// Whether it runs on trial.
     pub is_trial: bool,
     /// The version that lies in the other slot, whole.
@@ -142,11 +144,16 @@ fn go_on(goal: &Goal, boards: &[Board], board: &Board) -> Decision {
     if system.is_trial {
         return wait_for(board, AWAY_LIMIT, "runs on trial, and is kept when it stays healthy");
     }
-    if !goal.boards.contains(&board.node) || is_done(goal, board) {
-        return decide(Step::Activate(board.node), format!("{name} runs {}", system.version));
-    }
+    // Before whether it is done: the old system may have the version that is wanted.
     if failure(goal, board).is_some() {
-        let text = format!("{name} is back in its old system, and takes tasks again");
+        let text = format!(
+            "{name} is back in its old system, in slot {}, and takes tasks again",
+            system.slot
+        );
+        return decide(Step::Activate(board.node), text);
+    }
+    if !goal.boards.contains(&board.node) || is_done(goal, board) {
+        let text = format!("{name} runs {} from slot {}", system.version, system.slot);
         return decide(Step::Activate(board.node), text);
     }
     if system.staged.as_ref() != Some(&goal.version) {
@@ -161,7 +168,10 @@ fn go_on(goal: &Goal, boards: &[Board], board: &Board) -> Decision {
         return wait_for(away, AWAY_LIMIT, "is away: no board reboots before it is back");
     }
     match may_take(boards, board) {
-        Ok(()) => decide(Step::Try(board.node), format!("{name} reboots into {}", goal.version)),
+        Ok(()) => {
+            let text = format!("{name} reboots from slot {} into {}", system.slot, goal.version);
+            decide(Step::Try(board.node), text)
+        }
         Err(reason) => decide(Step::Stopped, reason),
     }
 }

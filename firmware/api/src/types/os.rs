@@ -28,6 +28,9 @@ pub struct OsStatus {
     /// The version that lies in the other slot, whole and checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staged: Option<String>,
+    /// Its counter, which tells it from others of its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staged_counter: Option<u64>,
     /// How the last update that failed did so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<OsFailure>,

@@ -16,6 +16,7 @@ fn board(number: u128) -> Board {
         tasks: 2,
         system: Some(System {
             version: "0.1.0".to_owned(),
+            slot: "a".to_owned(),
             staged: Some(NEW.to_owned()),
             ..System::default()
         }),
@@ -88,6 +89,27 @@ fn a_failed_board_is_activated_and_stops_the_roll_out_with_its_reason() {
     assert_eq!(decision.reason, "pi-4 did not keep 0.2.0: slot a came back");
     system(&mut boards[3]).staged = Some(NEW.to_owned());
     assert_eq!(next_step(&goal, &boards).step, Step::Drain(boards[3].node), "sent again");
+}
+
+#[test]
+fn an_update_of_the_version_that_runs_is_told_by_its_slot() {
+    let mut boards: Vec<Board> = (1..=4).map(board).collect();
+    let goal = goal(&boards);
+    let said = |boards: &[Board]| next_step(&goal, boards).reason;
+    boards[3].is_drained_for_us = true;
+    boards[3].tasks = 0;
+    system(&mut boards[3]).version = NEW.to_owned();
+    assert_eq!(said(&boards), "pi-4 reboots from slot a into 0.2.0");
+    *system(&mut boards[3]) =
+        System { version: NEW.to_owned(), slot: "b".to_owned(), ..System::default() };
+    assert_eq!(said(&boards), "pi-4 runs 0.2.0 from slot b");
+    let old = system(&mut boards[3]);
+    old.slot = "a".to_owned();
+    old.failure = Some((NEW.to_owned(), "it has no network".to_owned()));
+    let told = "pi-4 is back in its old system, in slot a, and takes tasks again";
+    assert_eq!(said(&boards), told);
+    boards[3].is_drained_for_us = false;
+    assert_eq!(said(&boards), "pi-4 did not keep 0.2.0: it has no network");
 }
 
 #[test]

@@ -123,6 +123,7 @@ fn board(entry: Entry) -> Result<Board> {
         tasks: 0,
         system: entry.system.ok().map(|system| System {
             version: system.version,
+            slot: system.slot,
             is_trial: system.is_trial,
             staged: system.staged,
             failure: system.failure.map(|failure| (failure.version, failure.reason)),

@@ -57,7 +57,7 @@ impl UpdateFile {
         system: Option<&OsStatus>,
     ) -> Result<()> {
         let version = self.header.version.to_string();
-        if system.is_some_and(|system| system.staged.as_ref() == Some(&version)) {
+        if system.is_some_and(|system| self.is_held(system, &version)) {
             return print(&format!("{name}: holds {version} already\n"));
         }
         if system.is_some_and(|system| self.runs(system, &version)) {
@@ -71,6 +71,12 @@ impl UpdateFile {
         let staged = self.follow(name, response.into_body()).await;
         let staged = staged.with_context(|| name.to_owned())?;
         print(&format!("{name}: holds {staged}, checked\n"))
+    }
+
+    /// Another update may have the same version, and is another one all the same.
+    fn is_held(&self, system: &OsStatus, version: &str) -> bool {
+        system.staged.as_deref() == Some(version)
+            && system.staged_counter == Some(self.header.counter)
     }
 
     fn runs(&self, system: &OsStatus, version: &str) -> bool {
@@ -144,4 +150,36 @@ fn body(file: File) -> Body {
     });
     let frames = pieces.map(|piece: io::Result<Bytes>| piece.map(Frame::data));
     BodyExt::boxed(StreamBody::new(frames))
+}
+
+#[cfg(test)]
+mod tests {
+    use bramble_cluster::Digest;
+    use bramble_host::update::{Compression, Content};
+
+    use super::*;
+
+    #[test]
+    fn a_later_update_of_the_same_version_is_sent() -> Result<()> {
+        let content = Content { bytes: 512, sha256: Digest::from_bytes([0; 32]) };
+        let header = Header {
+            board: "rpi".to_owned(),
+            version: "0.1.0".parse()?,
+            counter: 7,
+            compression: Compression::Gzip,
+            slot: content,
+            body: content,
+        };
+        let update = UpdateFile { path: PathBuf::new(), header };
+        let holding = |counter| OsStatus {
+            staged: Some("0.1.0".to_owned()),
+            staged_counter: counter,
+            ..OsStatus::default()
+        };
+        assert!(update.is_held(&holding(Some(7)), "0.1.0"));
+        assert!(!update.is_held(&holding(Some(6)), "0.1.0"));
+        assert!(!update.is_held(&holding(None), "0.1.0"), "an older system does not say");
+        assert!(!update.is_held(&OsStatus::default(), "0.1.0"));
+        Ok(())
+    }
 }
