@@ -1,6 +1,6 @@
 //! A board is lost, and its tasks run elsewhere.
 
-use std::time::Instant;
+use std::{process::Command, time::Instant};
 
 use crate::lab::{Lab, promise};
 
@@ -99,25 +99,18 @@ fn a_failover_loses_no_acknowledged_write() {
     }
 }
 
+/// A board that runs three tasks.
+fn busy_board() -> Lab {
+    let lab = Lab::with_whoami(1);
+    let create = ["service", "create", "--quiet", "--name", "web", "--replicas", "3"];
+    lab.docker(1, &[&create[..], &["--network", "host", "whoami"]].concat());
+    lab.wait("three tasks run", || lab.running(1, "web").len() == 3);
+    lab
+}
+
 #[test]
 fn a_crashed_daemon_finds_its_containers_again() {
-    let lab = Lab::with_whoami(1);
-    lab.docker(
-        1,
-        &[
-            "service",
-            "create",
-            "--quiet",
-            "--name",
-            "web",
-            "--replicas",
-            "3",
-            "--network",
-            "host",
-            "whoami",
-        ],
-    );
-    lab.wait("three tasks run", || lab.running(1, "web").len() == 3);
+    let lab = busy_board();
     let before = lab.container_processes(1);
     let daemon = lab.own_processes(1);
     for _ in 0..5 {
@@ -126,5 +119,19 @@ fn a_crashed_daemon_finds_its_containers_again() {
             lab.own_processes(1) != daemon && lab.running(1, "web").len() == 3
         });
     }
+    assert_eq!(lab.container_processes(1), before, "the very same containers");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_replaced_and_its_containers_run_on() {
+    let lab = busy_board();
+    let before = lab.container_processes(1);
+    let own = lab.own_processes(1);
+    let daemon = own.iter().find(|pid| **pid != lab.keeper(1)).expect("it runs").to_string();
+    let stopped = Command::new("kill").args(["-STOP", &daemon]).status();
+    assert!(stopped.expect("kill is installed").success());
+    lab.wait("another daemon answers", || {
+        lab.own_processes(1) != own && lab.running(1, "web").len() == 3
+    });
     assert_eq!(lab.container_processes(1), before, "the very same containers");
 }
