@@ -10,9 +10,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::tools;
 
-/// The variable that states a build's time (reproducible-builds.org). The firmware's clock never
-/// starts before it.
+/// The variable by which whoever builds states the build's time (reproducible-builds.org). The
+/// firmware's clock never starts before it.
 const BUILD_TIME: &str = "SOURCE_DATE_EPOCH";
+/// Ours for the same, if nobody does: the other one is read by dependencies too, which every commit
+/// would have built anew.
+const COMMIT_TIME: &str = "BRAMBLE_COMMIT_TIME";
 
 /// Builds the firmware for `arch` (`x86_64`, `aarch64`) and returns the binary's path.
 ///
@@ -48,7 +51,7 @@ fn cargo_build(target: &str, profile: &str, settings: &[&str]) -> Result<PathBuf
     if std::env::var_os(BUILD_TIME).is_none()
         && let Some(time) = commit_time()
     {
-        cargo.env(BUILD_TIME, time);
+        cargo.env(COMMIT_TIME, time);
     }
     let status = cargo.status().context("cannot start cargo")?;
     if !status.success() {

@@ -181,8 +181,12 @@ impl Observer {
 
     /// Waits until there are `count` Ready machines, and returns them.
     pub fn wait_for_machines(&self, count: usize) -> Vec<Node> {
-        self.wait(&format!("{count} machines are Ready"), || self.ready_machines().len() == count);
-        self.ready_machines()
+        let mut ready = Vec::new();
+        self.wait(&format!("{count} machines are Ready"), || {
+            ready = self.ready_machines();
+            ready.len() == count
+        });
+        ready
     }
 
     /// The machine with an address.

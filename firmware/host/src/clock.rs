@@ -25,8 +25,11 @@ use crate::{
 const FILE: &str = "clock";
 /// No system of ours with this source was built before: 21 November 2026.
 const FIRST_BUILD: u64 = 1_795_219_200;
-/// The build's time, for builds that state one (reproducible-builds.org).
-const BUILD: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
+/// The build's time, for builds that state one (reproducible-builds.org); else the commit's.
+const BUILD: Option<&str> = match option_env!("SOURCE_DATE_EPOCH") {
+    None => option_env!("BRAMBLE_COMMIT_TIME"),
+    stated => stated,
+};
 /// A saved time beyond this is a mistake and no floor: 1 January 2100.
 const LATEST: u64 = 4_102_444_800;
 /// Clocks that differ by less are not worth a word.

@@ -1,5 +1,5 @@
-//! Puts the log and the membership in step: after a founding that was interrupted between them, or
-//! the loss of one of them.
+//! Puts the log and the membership in step: after a founding or a dissolution that was interrupted
+//! between them, or the loss of one of them.
 
 use std::time::Duration;
 
@@ -20,18 +20,34 @@ pub(crate) async fn settle(consensus: &Consensus, peering: &Peering) -> Result<(
     let member = peering.membership().borrow().member().cloned();
     match member {
         Some(member) if consensus.is_dormant() && is_alone(&member, consensus.node()) => {
-            Err(StartError::Lost)
+            return Err(StartError::Lost);
         }
-        None if !consensus.is_dormant() => {
-            end_founding(consensus, peering).await;
-            Ok(())
-        }
-        _ => Ok(()),
+        Some(member) if consensus.is_sole_voter() => end_dissolving(consensus, &member).await,
+        None if !consensus.is_dormant() => end_founding(consensus, peering).await,
+        _ => {}
     }
+    Ok(())
 }
 
 fn is_alone(member: &Member, node: NodeId) -> bool {
     matches!(member.managers.as_slice(), [only] if only.id == node)
+}
+
+/// A board that gives up its own, unused cluster enters the other one first. If it was stopped in
+/// between, it still holds the log of what it gave up, and would lead that for ever.
+async fn end_dissolving(consensus: &Consensus, member: &Member) {
+    let mut state = consensus.state();
+    let founded = timeout(PATIENCE, state.wait_for(|state| state.cluster().is_some())).await;
+    let is_given_up = founded.is_ok_and(|state| {
+        state.is_ok_and(|state| state.cluster().is_some_and(|own| own.id != member.cluster))
+    });
+    if !is_given_up {
+        return;
+    }
+    tracing::info!(into = %member.cluster, "the unused cluster's log is forgotten");
+    if let Err(error) = consensus.leave().await {
+        tracing::error!(%error, "cannot forget the unused cluster's log");
+    }
 }
 
 /// A board that holds a log and is no member began to found a cluster. If the cluster is in the

@@ -282,6 +282,11 @@ impl Consensus {
         self.running().is_none()
     }
 
+    /// Whether this node's log says that nobody else votes.
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        self.running().is_some_and(|running| is_sole_voter(&running.raft, self.node()))
+    }
+
     /// Founds a cluster with this node as its only manager. `first` is the first entry's commands.
     /// Can be repeated if it was interrupted.
     pub async fn found(&self, first: Vec<Command>) -> Result<Vec<Outcome>, FoundError> {

@@ -220,3 +220,28 @@ async fn three_boards_find_their_managers_and_survive_the_leaders_loss() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_board_stopped_while_its_cluster_dissolves_forgets_it_at_its_next_start() {
+    let folder = TempDir::new().expect("a folder");
+    let (kept, given_up) = (folder.path().join("kept"), folder.path().join("given up"));
+    let (kept, board) = (Board::start(&kept).await, Board::start(&given_up).await);
+    for founder in [&kept, &board] {
+        let draft = founder.peering.draft_founding().expect("a draft");
+        let cluster = draft.cluster.clone();
+        founder.manager.found(draft).await.expect("founded");
+        founder.peering.adopt(&cluster).expect("a member");
+    }
+    until("the other lets boards in", || leadership(&kept).is_leader_here).await;
+    let place = board.peering.ask_for_place(&kept.peer()).await.expect("a place");
+    board.peering.take_place(place).expect("entered");
+    // The daemon sees its new membership and starts afresh, before its log is forgotten.
+    board.manager.shutdown().await;
+    board.die().await;
+
+    let board = Board::start(&given_up).await;
+    let of = |board: &Board| board.peering.membership().borrow().member().map(|it| it.cluster);
+    assert_eq!(of(&board), of(&kept), "a member of the other");
+    assert!(board.manager.state().borrow().cluster().is_none(), "its own cluster is forgotten");
+    assert!(!leadership(&board).is_leader_here, "it leads nothing");
+}
