@@ -128,7 +128,10 @@ pub enum StartError {
         reason: String,
     },
     /// There is no log, and nobody else could have one.
-    #[error("this board was its cluster's only manager, and the cluster's log is gone")]
+    #[error(
+        "this board was its cluster's only manager, and the cluster's log is gone; remove `peering` \
+         from the data folder to make it a new board"
+    )]
     Lost,
     /// The node is being shut down.
     #[error("the node shuts down")]
