@@ -130,7 +130,8 @@ fn download(url: &str, to: &Path, locked: &Locked, progress: &Progress) -> Resul
         if let Some(mut stderr) = apt.stderr.take() {
             std::io::Read::read_to_string(&mut stderr, &mut said)?;
         }
-        let line = said.lines().rfind(|line| line.starts_with("E:")).unwrap_or("apt-helper failed");
+        // The first names the address and the cause, the last says only that it failed.
+        let line = said.lines().find(|line| line.starts_with("E:")).unwrap_or("apt-helper failed");
         bail!("{}", line.trim_start_matches("E: "));
     }
     Ok(())
