@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bramble_cluster::NodeId;
+use bramble_cluster::{Cluster, NodeId};
 use bramble_peering::{Member, Peering};
 use tokio::time::timeout;
 
@@ -36,12 +36,7 @@ fn is_alone(member: &Member, node: NodeId) -> bool {
 /// A board that gives up its own, unused cluster enters the other one first. If it was stopped in
 /// between, it still holds the log of what it gave up, and would lead that for ever.
 async fn end_dissolving(consensus: &Consensus, member: &Member) {
-    let mut state = consensus.state();
-    let founded = timeout(PATIENCE, state.wait_for(|state| state.cluster().is_some())).await;
-    let is_given_up = founded.is_ok_and(|state| {
-        state.is_ok_and(|state| state.cluster().is_some_and(|own| own.id != member.cluster))
-    });
-    if !is_given_up {
+    if cluster_in_log(consensus).await.is_none_or(|own| own.id == member.cluster) {
         return;
     }
     tracing::info!(into = %member.cluster, "the unused cluster's log is forgotten");
@@ -54,12 +49,8 @@ async fn end_dissolving(consensus: &Consensus, member: &Member) {
 /// log, it becomes its member now; if not, nothing was founded and the log is forgotten, so that
 /// the board can seek as if it had never tried.
 async fn end_founding(consensus: &Consensus, peering: &Peering) {
-    let mut state = consensus.state();
-    let founded = timeout(PATIENCE, state.wait_for(|state| state.cluster().is_some())).await;
-    if let Ok(Ok(state)) = founded {
-        if let Some(cluster) = state.cluster()
-            && let Err(error) = peering.adopt(cluster)
-        {
+    if let Some(cluster) = cluster_in_log(consensus).await {
+        if let Err(error) = peering.adopt(&cluster) {
             tracing::error!(%error, "cannot become a member of the cluster in this board's log");
         }
         return;
@@ -73,4 +64,11 @@ async fn end_founding(consensus: &Consensus, peering: &Peering) {
     if let Err(error) = consensus.leave().await {
         tracing::error!(%error, "cannot forget the interrupted founding");
     }
+}
+
+/// The cluster whose log this node holds, once it knows.
+async fn cluster_in_log(consensus: &Consensus) -> Option<Cluster> {
+    let mut state = consensus.state();
+    let known = timeout(PATIENCE, state.wait_for(|state| state.cluster().is_some())).await;
+    known.ok()?.ok()?.cluster().cloned()
 }
