@@ -65,3 +65,14 @@ fn a_damaged_snapshot_stops_the_node() {
     let refused = boards.try_start(0).expect_err("it does not guess");
     assert_eq!(refused.to_string(), "cannot open the snapshot");
 }
+
+#[test]
+fn a_log_whose_snapshot_is_gone_is_damage_and_no_passing_fault() {
+    let mut boards = Boards::started(1);
+    boards.found(0);
+    write_much(&boards, 0);
+    boards.shut_down(0);
+    std::fs::remove_dir_all(boards.folder(0).join("snapshot")).expect("removed");
+    let refused = boards.try_start(0).expect_err("what the snapshot held is nowhere else");
+    assert!(refused.is_damage(), "{refused}");
+}

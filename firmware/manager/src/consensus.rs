@@ -50,7 +50,7 @@ use self::{
     state_machine::{LastInstant, StateMachine},
     store::LogStore,
     transport::Transport,
-    types::{Types, Voter},
+    types::{Position, Types, Voter},
 };
 pub use self::{
     link::{Dial, Duplex},
@@ -122,6 +122,12 @@ pub enum StartError {
     #[error("cannot open the snapshot")]
     Snapshot(#[from] SnapshotError),
     /// Log and snapshot do not fit together.
+    #[error(
+        "the log and the snapshot before it do not fit together: one of them was lost or is of \
+         another time; remove this board from the cluster and let it join again"
+    )]
+    Apart,
+    /// openraft does not start. Log and snapshot were read and are sound, so it may the next time.
     #[error("cannot restore the state: {reason}")]
     Restore {
         /// What openraft says.
@@ -144,8 +150,8 @@ impl StartError {
         match self {
             Self::Log(error) => !matches!(error, LogError::File { .. }),
             Self::Snapshot(error) => matches!(error, SnapshotError::Damaged { .. }),
-            Self::Restore { .. } | Self::Lost => true,
-            Self::Closing => false,
+            Self::Apart | Self::Lost => true,
+            Self::Restore { .. } | Self::Closing => false,
         }
     }
 }
@@ -414,7 +420,20 @@ type Opened = (Arc<Log>, Arc<SnapshotFolder>, Option<snapshot::Image>);
 fn open(folder: &Path, node: NodeId) -> Result<Opened, StartError> {
     let log = Log::open(&folder.join(LOG_FOLDER), node)?;
     let (snapshots, image) = SnapshotFolder::open(&folder.join(SNAPSHOT_FOLDER))?;
+    let (purged, last) = log.ends();
+    if !fit(purged, last, image.as_ref().and_then(|image| image.head.applied)) {
+        return Err(StartError::Apart);
+    }
     Ok((Arc::new(log), Arc::new(snapshots), image))
+}
+
+/// Whether a log of the items after `purged` up to `last` goes on where a snapshot of all items up
+/// to `applied` ends, or replaces it. Openraft refuses the same pairs, in words that cannot be told
+/// from a fault of the disk (`StorageHelper::get_initial_state`).
+fn fit(purged: Option<Position>, last: Option<Position>, applied: Option<Position>) -> bool {
+    let index = |position: Option<Position>| position.map(|position| position.index);
+    let is_behind = last < applied;
+    purged <= applied && !(is_behind && index(last) >= index(applied))
 }
 
 /// Whether there is more than a vote in a folder.
@@ -464,3 +483,29 @@ fn config() -> Result<Arc<Config>, openraft::ConfigError> {
 
 /// Receives [`Event`]s.
 type Events = mpsc::Receiver<Event>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(term: u64, index: u64) -> Option<Position> {
+        Some(Position { term, index })
+    }
+
+    #[test]
+    fn a_log_goes_on_where_its_snapshot_ends() {
+        assert!(fit(None, None, None), "a new board's");
+        assert!(fit(None, at(1, 9), None), "nothing was replaced yet");
+        assert!(fit(at(1, 5), at(1, 9), at(1, 5)));
+        assert!(fit(at(1, 3), at(1, 9), at(1, 5)), "the snapshot came first, then the plug");
+        assert!(fit(None, at(1, 9), at(2, 20)), "it came from a leader, then the plug");
+    }
+
+    #[test]
+    fn a_log_that_begins_after_its_snapshot_or_contradicts_it_does_not_fit() {
+        assert!(!fit(at(1, 5), at(1, 9), None), "the snapshot is gone");
+        assert!(!fit(at(1, 5), at(1, 9), at(1, 4)), "the snapshot is an old one");
+        assert!(!fit(None, at(1, 20), at(2, 20)), "two items in one place");
+        assert!(!fit(None, at(1, 30), at(2, 20)), "a tail that no quorum agreed to");
+    }
+}

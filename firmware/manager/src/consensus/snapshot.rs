@@ -253,6 +253,7 @@ fn decode(bytes: &[u8]) -> Result<Image, SnapshotError> {
     let body: Body = postcard::from_bytes(body).map_err(|error| damaged(&error.to_string()))?;
     let state = bramble_cluster::snapshot::decode(&body.state)
         .map_err(|error| damaged(&error.to_string()))?;
+    body.head.meta().map_err(|error| damaged(&error.to_string()))?;
     Ok(Image { head: body.head, state: Arc::new(state) })
 }
 
