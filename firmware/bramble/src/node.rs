@@ -103,6 +103,7 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
         started => started?,
     };
     spawn_seeker(daemon, &config, &parts, network.clone(), &mut tasks)?;
+    let started = parts.updating.start().await;
     serve(daemon, report.as_ref(), &parts, &mut tasks).await?;
     if daemon.appliance {
         let Parts { peering, manager, problems, .. } = &parts;
@@ -119,7 +120,7 @@ pub(crate) async fn run(daemon: &Daemon, config: Config, problems: Problems) -> 
     tasks.spawn(problems::cluster::watch(peering.clone(), manager.clone(), problems.clone()));
     let socket = daemon.run_dir.join("bramble.sock");
     let (manager, agent) = (manager.clone(), agent.clone());
-    tasks.spawn(updating::watch(updating.clone(), manager, agent, network, socket));
+    tasks.spawn(updating::watch(updating.clone(), started, manager, agent, network, socket));
     let mut power = parts.power.subscribe();
     let end = tokio::select! {
         _ = terminate.recv() => Ok(End::Orderly),

@@ -83,8 +83,8 @@ struct Inner {
 }
 
 /// How the daemon started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Started {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Started {
     /// Whether what runs is on trial.
     is_trial: bool,
     /// How often it started in this trial.
@@ -297,16 +297,14 @@ impl Updating {
     /// `health` is asked again and again.
     async fn watch_trial<Look>(
         &self,
+        started: Started,
         patience: Duration,
         health: impl Fn() -> Look,
     ) -> Result<bool, BoardError>
     where
         Look: Future<Output = Health>,
     {
-        if self.0.appliance.is_none() {
-            return Ok(false);
-        }
-        let Started { is_trial, starts, has_ended } = self.changing(Self::started).await?;
+        let Started { is_trial, starts, has_ended } = started;
         if !is_trial {
             return Ok(has_ended);
         }
@@ -336,8 +334,16 @@ impl Updating {
         }
     }
 
-    /// Writes down that the daemon started, and in what.
-    fn started(&self) -> Result<Started, BoardError> {
+    /// Writes down that the daemon started, and in what. Before the API answers: whoever saw the old
+    /// slot back, and not that its trial is over, would try the update again.
+    pub(crate) async fn start(&self) -> Result<Started, BoardError> {
+        if self.0.appliance.is_none() {
+            return Ok(Started::default());
+        }
+        self.changing(Self::note_start).await
+    }
+
+    fn note_start(&self) -> Result<Started, BoardError> {
         let (appliance, mut card) = self.open()?;
         let is_default = card.default_slot().map_err(|error| failed(&error))? == appliance.slot;
         let mut ledger = Ledger::read(&self.0.data_dir);
@@ -411,6 +417,7 @@ impl Updating {
 /// Never: what goes wrong is told, and the next reset brings the old slot back.
 pub(crate) async fn watch(
     updating: Updating,
+    started: Result<Started, BoardError>,
     manager: Manager,
     agent: CurrentAgent,
     network: Option<watch::Receiver<Status>>,
@@ -430,7 +437,9 @@ pub(crate) async fn watch(
             has_its_tasks: agent.is_some_and(has_its_tasks),
         }
     };
-    match updating.watch_trial(patience(&Places::default().command_line()), health).await {
+    let patience = patience(&Places::default().command_line());
+    let watched = async { updating.watch_trial(started?, patience, health).await };
+    match watched.await {
         Ok(false) => {}
         Ok(true) => {
             let own = manager.node_id().to_string();
