@@ -25,6 +25,15 @@ pub(crate) enum SignatureError {
         #[source]
         source: io::Error,
     },
+    /// There is no signature.
+    #[error(
+        "{path} is missing: the image is not signed, or it was changed after it was signed, as \
+         `bramble card --out` does; check the image that it was made of, or leave --trust out"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A file is no key.
     #[error("{path} is no minisign public key")]
     Key {
@@ -77,6 +86,9 @@ pub(crate) fn verify(
         keys.push(key.map_err(|source| SignatureError::Key { path: path.clone(), source })?);
     }
     let path = beside(image);
+    if !path.exists() {
+        return Err(SignatureError::Missing { path });
+    }
     let invalid = |source| SignatureError::Signature { path: path.clone(), source };
     let signature = Signature::decode(&text(&path)?).map_err(invalid)?;
     // A signature names its key; those of others need not see the image.
@@ -171,6 +183,6 @@ mod tests {
         fs::write(path("image.minisig"), "rubbish").expect("it is written");
         assert!(matches!(refused(&["a"]), SignatureError::Signature { .. }));
         fs::remove_file(path("image.minisig")).expect("it is removed");
-        assert!(matches!(refused(&["a"]), SignatureError::Read { .. }));
+        assert!(matches!(refused(&["a"]), SignatureError::Missing { .. }));
     }
 }

@@ -30,8 +30,8 @@ const REDRAW: Duration = Duration::from_millis(100);
 ///
 /// Without a device it lists the disks that could be the card. It refuses a disk that is mounted or
 /// in use in any other way, and asks before it writes. If FILE.sha256 lies beside the image, the
-/// image is compared with it first; with --trust, FILE.minisig must be a signature of it. What each board should know, `bramble card` writes onto the card
-/// or into the image.
+/// image is compared with it first; with --trust, FILE.minisig must be a signature of it. What each
+/// board should know, `bramble card` writes onto the card or into the image.
 #[derive(Debug, Args)]
 pub(crate) struct Flash {
     /// The image: .img or .img.zst
