@@ -140,6 +140,14 @@ impl Observer {
         self.docker(&[&create[..], options, &what[..]].concat());
     }
 
+    /// Runs one shell line, once, on a node that `constraint` names, with the kernel's files at
+    /// `/data`: what only the board's owner may do to it.
+    pub fn sabotage(&self, constraint: &str, line: &str) {
+        let kernel =
+            ["--restart-condition", "none", "--mount", "type=bind,source=/proc,target=/data"];
+        self.serve("sabotage", &[&["--constraint", constraint], &kernel[..]].concat(), line);
+    }
+
     /// Asks the API; `None` if it does not answer with success and JSON (or `OK`).
     pub fn get(&self, path: &str) -> Option<Value> {
         let mut stream = UnixStream::connect(self.socket()).ok()?;

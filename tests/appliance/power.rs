@@ -67,10 +67,7 @@ fn a_board_that_is_restarted_in_order_is_the_same_member_again() {
 fn a_board_whose_kernel_panics_restarts_by_itself() {
     let segment = Segment::new();
     let (mut board, observer, node) = ready_board(&segment);
-    let place = format!("node.id=={}", node.id);
-    let kernel = ["--restart-condition", "none", "--mount", "type=bind,source=/proc,target=/data"];
-    let options = [&["--constraint", place.as_str()], &kernel[..]].concat();
-    observer.serve("crash", &options, "echo c > /data/sysrq-trigger");
+    observer.sabotage(&format!("node.id=={}", node.id), "echo c > /data/sysrq-trigger");
     assert_eq!(board.wait_for_end(PANIC), End::Reset);
     let console = board.boot();
     observer.wait_for_machines(1);
