@@ -28,6 +28,7 @@ struct Line {
 /// Builds what `order` asks for and prints what is in it.
 pub(crate) fn build(order: &Order) -> Result<()> {
     let kind = order.board;
+    order.files().try_for_each(output::probe)?;
     let key = order.sign.as_deref().map(keys::read_secret).transpose()?;
     let lock = Lock::read()?;
     let names = packages_of(kind);

@@ -45,6 +45,8 @@ use crate::kind::Kind;
 
 /// Builds Bramble's firmware and the images of cards that carry it
 #[derive(Debug, Parser)]
+// Its verbs are aliases of cargo's: `.cargo/config.toml`.
+#[command(bin_name = "cargo")]
 struct CommandLine {
     #[command(subcommand)]
     verb: Verb,
@@ -126,6 +128,13 @@ struct Order {
     /// Sign what is written with this private key: FILE.minisig
     #[arg(long, value_name = "KEY", conflicts_with = "raw")]
     sign: Option<PathBuf>,
+}
+
+impl Order {
+    /// What is to be written.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.out, &self.slot].into_iter().flatten().map(PathBuf::as_path)
+    }
 }
 
 fn main() -> Result<()> {

@@ -22,6 +22,19 @@ use crate::{
 /// Beyond this, compressing takes longer than it saves.
 const LEVEL: i32 = 15;
 
+/// Whether `path` can be written, before the work that makes what goes there.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn probe(path: &Path) -> Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    if path.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(cannot);
+    }
+    let partial = beside(path, ".partial");
+    File::create(&partial).and_then(|_| fs::remove_file(&partial)).with_context(cannot)
+}
+
 /// Writes a card's image as it is, with holes.
 pub(crate) fn raw(path: &Path, card: &Card) -> Result<()> {
     card.write_sparse(path)?;
@@ -71,9 +84,7 @@ fn window(kind: Kind) -> u32 {
 
 /// Writes beside `path` and renames, so that no half image is ever called by its name.
 fn replace(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
+    let partial = beside(path, ".partial");
     let written = || -> Result<()> {
         write(&File::create(&partial)?)?;
         fs::rename(&partial, path)?;
@@ -131,6 +142,18 @@ mod tests {
         let word = |at: u32| at.wrapping_mul(0x9e37_79b9).to_le_bytes();
         let noise: Vec<u8> = (0..1_u32 << 18).flat_map(word).collect();
         Card { boot: noise.clone(), slot_a: noise.clone(), slot_b: noise.clone(), data: noise }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_refused_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("card.img");
+        probe(&path).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing");
+        for path in [folder.path().to_owned(), path.join("in/no/folder")] {
+            let refused = probe(&path).unwrap_err().to_string();
+            assert_eq!(refused, format!("cannot write {}", path.display()));
+        }
     }
 
     #[test]
