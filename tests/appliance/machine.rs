@@ -81,6 +81,8 @@ pub struct Settings {
     pub model: Model,
     /// The image on its card; by default the one of its model.
     pub image: Option<PathBuf>,
+    /// How many processors it has; a Raspberry Pi 3 has four. Each takes one of this machine's.
+    pub processors: u8,
     /// How big the card is; by default as big as a small one on sale would be, seen from its image.
     pub card_bytes: Option<u64>,
     /// Whether the card's lock is set.
@@ -98,6 +100,7 @@ impl Default for Settings {
         Self {
             model: Model::Virt,
             image: None,
+            processors: 1,
             card_bytes: Some(2048 * MIB),
             card_is_read_only: false,
             words: String::new(),
@@ -133,6 +136,11 @@ impl Machine {
     /// A machine with a fresh card on which the segment's cluster key is all that was typed.
     pub fn new(segment: &Segment, number: u8) -> Self {
         Self::with(segment, number, Settings::default())
+    }
+
+    /// As [`Self::new`], with two processors, as every board on sale has at least.
+    pub fn parallel(segment: &Segment, number: u8) -> Self {
+        Self::with(segment, number, Settings { processors: 2, ..Settings::default() })
     }
 
     /// As [`Self::new`], with something odd about it.
@@ -278,9 +286,10 @@ impl Machine {
         let card = self.card.path().display();
         let net = format!("tap,id=net,ifname={},script=no,downscript=no", self.cable);
         let mac = mac(self.number);
+        let processors = self.settings.processors.to_string();
         let words: &[&str] = match self.settings.model {
-            Model::Virt => &["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "512"],
-            Model::Pc => &["-M", "q35", "-cpu", "max", "-smp", "2", "-m", "512"],
+            Model::Virt => &["-M", "virt", "-cpu", "cortex-a72", "-smp", &processors, "-m", "512"],
+            Model::Pc => &["-M", "q35", "-cpu", "max", "-smp", &processors, "-m", "512"],
             // The console is the second serial line, as on the board; the first is Bluetooth's.
             Model::Pi3 => &["-M", "raspi3b", "-serial", "null"],
         };

@@ -6,6 +6,7 @@ use std::{
     os::unix::net::UnixStream,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -34,6 +35,8 @@ pub struct Observer {
     namespace: String,
     folder: PathBuf,
     keeper: Child,
+    /// The client that runs now.
+    client: Mutex<Option<u32>>,
 }
 
 /// A member of the cluster.
@@ -77,7 +80,7 @@ impl Observer {
             .stderr(log)
             .spawn()
             .expect("nsenter is installed");
-        let observer = Self { namespace, folder, keeper };
+        let observer = Self { namespace, folder, keeper, client: Mutex::default() };
         observer.wait("the observer's API answers", || observer.get("/_ping").is_some());
         observer
     }
@@ -130,6 +133,13 @@ impl Observer {
     /// Runs the `bramble` client on the cluster.
     pub fn try_bramble(&self, arguments: &[&str]) -> Output {
         self.client(text(&given("BRAMBLE_BINARY")), arguments)
+    }
+
+    /// Ends the client that runs now, if one does. What it asked for may have been done.
+    pub fn interrupt(&self) {
+        if let Some(client) = *self.client.lock().unwrap_or_else(PoisonError::into_inner) {
+            signal(client, Signal::KILL);
+        }
     }
 
     /// Runs a busybox service of one shell line, pinned by further `options`, and does not wait.
@@ -238,7 +248,13 @@ impl Observer {
     fn client(&self, program: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(program);
         command.env("DOCKER_HOST", format!("unix://{}", self.socket().display())).args(arguments);
-        command.output().expect("the docker client is installed (tests/run installs it)")
+        let client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let client = client.expect("the docker client is installed (tests/run installs it)");
+        let running = || self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        *running() = Some(client.id());
+        let output = client.wait_with_output().expect("its output can be read");
+        *running() = None;
+        output
     }
 
     fn socket(&self) -> PathBuf {

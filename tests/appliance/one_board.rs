@@ -35,7 +35,7 @@ const MEGABYTE: f64 = 1e6;
 #[test]
 fn a_board_boots_to_a_ready_cluster_of_one_within_four_seconds() {
     let segment = Segment::new();
-    let mut board = Machine::new(&segment, 1);
+    let mut board = Machine::parallel(&segment, 1);
     let console = board.boot();
     console.wait_for(FOUNDING, BOOT);
     println!("{}", phase_table(&console));
@@ -52,7 +52,7 @@ fn a_board_boots_to_a_ready_cluster_of_one_within_four_seconds() {
 #[test]
 fn a_container_on_a_board_is_contained() {
     let segment = Segment::new();
-    let mut board = Machine::new(&segment, 1);
+    let mut board = Machine::parallel(&segment, 1);
     board.boot().wait_for(FOUNDING, BOOT);
     let observer = Observer::join(&segment, 1);
     observer.load_busybox();
@@ -92,7 +92,7 @@ fn a_container_on_a_board_is_contained() {
 #[test]
 fn an_idle_board_uses_little_memory_and_writes_nothing() {
     let segment = Segment::new();
-    let mut board = Machine::new(&segment, 1);
+    let mut board = Machine::parallel(&segment, 1);
     board.boot().wait_for(FOUNDING, BOOT);
     let observer = Observer::join(&segment, 1);
     observer.load_busybox();

@@ -20,7 +20,7 @@ const VOLUME: [&str; 2] = ["--mount", "type=volume,source=kept,target=/data"];
 
 /// A machine that is a cluster, with an observer and busybox.
 fn ready_board(segment: &Segment) -> (Machine, Observer, Node) {
-    let mut board = Machine::new(segment, 1);
+    let mut board = Machine::parallel(segment, 1);
     board.boot().wait_for(FOUNDING, crate::machine::BOOT);
     let observer = Observer::join(segment, 1);
     observer.load_busybox();

@@ -22,7 +22,7 @@ pub const JOINED: &str = "joined the cluster";
 /// Starts machines with the same card at once and waits until all are members.
 pub fn boot_together(segment: &Segment, count: u8) -> Vec<Machine> {
     let mut boards: Vec<Machine> =
-        (1..=count).map(|number| Machine::new(segment, number)).collect();
+        (1..=count).map(|number| Machine::parallel(segment, number)).collect();
     let consoles: Vec<Console> = boards.iter_mut().map(Machine::start).collect();
     for console in &consoles {
         console.wait_for(API_READY, BOOT * u32::from(count));
