@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, io, sync::Arc};
 
 use bramble_cluster::{
-    Applied, Cluster as ClusterObject, ClusterState, Command, NodeId, Outcome, Vitals,
+    Applied, Cluster as ClusterObject, ClusterState, Command, NodeId, Outcome, Vitals, chain,
 };
 use bramble_manager::{Leadership, Manager, consensus::ProposeError};
 use futures_util::future::BoxFuture;
@@ -12,12 +12,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{
-    error::{ApiError, chain},
-    rejection,
-    standing::Standings,
-    types::swarm::JoinTokens,
-};
+use crate::{error::ApiError, rejection, standing::Standings, types::swarm::JoinTokens};
 
 /// A stream to another board.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

@@ -48,7 +48,7 @@ pub use board::{
 };
 pub use body::JSON_BYTES;
 pub use cluster::{Cluster, Dial, Duplex, Propose, ReadVitals, WriteTokens};
-pub use error::{ApiError, chain};
+pub use error::ApiError;
 pub use leader::{FORWARDED, STATE_AGE};
 pub use router::router;
 pub use server::{CONNECTIONS, ServeError, Socket, connection};

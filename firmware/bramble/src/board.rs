@@ -11,13 +11,12 @@ use async_trait::async_trait;
 use bramble_agent::Agent;
 use bramble_api::{
     Archive, Board, BoardError, Container, Facts, Health, ImageRemoval, LogLine, LogQuery, Power,
-    chain,
     types::{
         image::LocalImage,
         os::{OsProgress, OsStatus},
     },
 };
-use bramble_cluster::{AssignedTask, Digest, Image, ImageName, Slot, TaskId, Timestamp};
+use bramble_cluster::{AssignedTask, Digest, Image, ImageName, Slot, TaskId, Timestamp, chain};
 use bramble_containers::{
     ContainerState, ContainerStatus, Keeper, LogEntry, LogError, LogReader, LogStream,
     images::{

@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use bramble_agent::{Agent, AgentConfig, BoxedStream};
-use bramble_api::{Cluster, Dial, Duplex, Power, Socket, chain, types::swarm::JoinTokens};
-use bramble_cluster::{NodeDescription, Timestamp};
+use bramble_api::{Cluster, Dial, Duplex, Power, Socket, types::swarm::JoinTokens};
+use bramble_cluster::{NodeDescription, Timestamp, chain};
 use bramble_containers::{
     Keeper,
     images::{ImageStore, ImageStoreOptions},

@@ -4,8 +4,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use anyhow::{Context, Result};
 use bramble_agent::{Agent, LocalContainer};
-use bramble_api::chain;
-use bramble_cluster::NodeId;
+use bramble_cluster::{NodeId, chain};
 use bramble_containers::ContainerState;
 use bramble_manager::Manager;
 use bramble_peering::{Membership, Peering};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bramble_cluster::{ClusterId, ClusterState, NodeId};
+use bramble_cluster::{ClusterId, ClusterState, NodeId, chain};
 use bramble_manager::{Leadership, Manager};
 use bramble_peering::{JoinError, JoinToken, Membership, Neighbours, Peering};
 use bramble_planner::founding::{self, ClusterFacts, FoundingStep, Neighbour, Standing};
@@ -257,14 +257,4 @@ fn situation(
 /// Whether anything was ever created in the cluster that would be lost with it.
 fn is_used(state: &ClusterState) -> bool {
     !state.services().is_empty() || !state.tasks().is_empty()
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -17,10 +17,10 @@ use std::{
 use anyhow::Result;
 use bramble_agent::Agent;
 use bramble_api::{
-    Archive, BoardError, Power, chain,
+    Archive, BoardError, Power,
     types::os::{OsFailure, OsProgress, OsStatus},
 };
-use bramble_cluster::DesiredState;
+use bramble_cluster::{DesiredState, chain};
 use bramble_containers::ContainerState;
 use bramble_host::{
     Places, Sources,

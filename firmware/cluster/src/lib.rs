@@ -34,6 +34,7 @@ pub mod validate;
 
 mod apply;
 mod assignment;
+mod cause;
 mod cluster;
 mod command;
 mod digest;
@@ -52,6 +53,7 @@ mod time;
 mod vitals;
 
 pub use assignment::{AssignedTask, Assignment, Generation, Peer, TaskReport};
+pub use cause::chain;
 pub use cluster::{CertificateAuthority, Cluster, ClusterSpec, JoinSecrets};
 pub use command::{Command, Entry, NewTask, NodeAdmission};
 pub use digest::{Digest, ParseDigestError};

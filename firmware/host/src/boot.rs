@@ -10,10 +10,11 @@ mod mounts;
 mod report;
 
 use std::{
-    error::Error,
     io::{self, Write},
     time::Duration,
 };
+
+use bramble_cluster::chain;
 
 pub(crate) use self::mounts::mount_one;
 pub use self::report::{Phase, Report, ReportError};
@@ -250,18 +251,6 @@ impl Booting {
 /// A line on the console. One that cannot be written is lost: there is nobody to tell.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "bramble: {line}");
-}
-
-/// An error and what led to it, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bramble_cluster::chain;
 use nix::{
     sys::time::TimeSpec,
     time::{ClockId, clock_gettime, clock_settime},
@@ -18,7 +19,7 @@ use nix::{
 
 use crate::{
     Places,
-    boot::{Findings, chain, say},
+    boot::{Findings, say},
 };
 
 /// The file whose modification time is the time that was saved.

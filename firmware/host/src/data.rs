@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bramble_cluster::chain;
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
@@ -30,7 +31,7 @@ use self::{
 };
 use crate::{
     Places,
-    boot::{Findings, chain},
+    boot::Findings,
     disk::{Disk, Extent, SECTOR},
     ioctl::{self, PartitionChange},
 };

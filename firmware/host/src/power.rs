@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bramble_cluster::chain;
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -18,11 +19,7 @@ use nix::{
     unistd::{Pid, sync},
 };
 
-use crate::{
-    Places,
-    boot::{chain, say},
-    clock, ioctl,
-};
+use crate::{Places, boot::say, clock, ioctl};
 
 /// The file with words for the firmware, below `/run`.
 const ARGUMENT: &str = "bramble/reboot-argument";

@@ -22,7 +22,6 @@ mod arp;
 mod dhcp;
 mod dice;
 mod link_local;
-mod reason;
 mod segment;
 pub mod sntp;
 pub mod uplink;

@@ -16,9 +16,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use bramble_cluster::chain;
 use tokio::{net::UdpSocket, task::JoinSet, time::timeout};
-
-use crate::reason::chain;
 
 pub use policy::{Policy, Verdict};
 pub use vote::{Disagreement, Sample};

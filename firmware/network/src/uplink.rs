@@ -27,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bramble_cluster::chain;
 use nlink::{
     Route,
     netlink::{Connection, NetworkEvent, OwnedEventStream, RtnetlinkGroup},
@@ -36,7 +37,7 @@ use tokio::{
     task::{Id, JoinError, JoinSet},
 };
 
-use crate::{reason::chain, wifi};
+use crate::wifi;
 use choice::{Choice, vlan_name};
 use kernel::{Kernel, Link, is_global};
 use port::{Port, PortError, Report};

@@ -13,6 +13,7 @@ mod message;
 
 use std::{convert::Infallible, time::Duration};
 
+use bramble_cluster::chain;
 use futures_util::Stream;
 use nlink::netlink::{
     Connection, Generic, Nl80211, OwnedEventStream, genl::nl80211::types::Nl80211Event,
@@ -22,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{reason::chain, uplink::Wifi};
+use crate::uplink::Wifi;
 use key::{Key, KeyError, derive};
 use message::{Attribute, GroupCipher};
 

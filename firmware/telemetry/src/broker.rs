@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use bramble_cluster::chain;
 use rumqttc::{
     AsyncClient, Event as MqttEvent, EventLoop, Incoming, LastWill, MqttOptions, QoS,
     TlsConfiguration, Transport,
@@ -178,16 +179,6 @@ fn parse_url(url: &str) -> Result<(String, u16, bool), BrokerConfigError> {
         return Err(error());
     }
     Ok((host.to_owned(), port, is_tls))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ async fn watch_power(mut mailbox: Mailbox, problems: Problems) -> Result<Infalli
         match throttled {
             Ok(throttled) => problems.set("power", throttled.problems()),
             Err(error) => {
-                let error = bramble_api::chain(&error);
+                let error = bramble_cluster::chain(&error);
                 warn!(%error, "nobody knows whether the board gets enough power and air");
                 return std::future::pending().await;
             }
@@ -165,7 +165,7 @@ async fn load_drivers() -> Result<Infallible> {
         })
         .context("cannot start the thread that loads drivers")?;
     if let Ok(error) = end.await {
-        warn!(error = %bramble_api::chain(&error), "devices that are plugged in now find no driver");
+        warn!(error = %bramble_cluster::chain(&error), "devices that are plugged in now find no driver");
     }
     std::future::pending().await
 }
