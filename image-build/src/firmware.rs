@@ -17,37 +17,47 @@ const BUILD_TIME: &str = "SOURCE_DATE_EPOCH";
 /// would have built anew.
 const COMMIT_TIME: &str = "BRAMBLE_COMMIT_TIME";
 
+/// What makes a binary static that is not linked with musl.
+const STATIC: &str =
+    "target.'cfg(target_env = \"gnu\")'.rustflags=['-Ctarget-feature=+crt-static']";
+
 /// Builds the firmware for `arch` (`x86_64`, `aarch64`) and returns the binary's path.
-///
-/// With musl if that target is installed or rustup can install it; else, on this machine's own
-/// architecture, with a static glibc, which every Debian with a C compiler has.
 pub(crate) fn build(arch: &str, profile: &str) -> Result<PathBuf> {
+    let target = target(arch)?;
+    cargo_build(&[&target], profile)?;
+    Ok(binary(&target, profile))
+}
+
+/// Builds the firmware for several architectures and returns the binaries' paths in their order.
+/// Side by side: most of a build is the linker's, which uses one processor.
+pub(crate) fn build_all(archs: &[String], profile: &str) -> Result<Vec<PathBuf>> {
+    let targets = archs.iter().map(|arch| target(arch)).collect::<Result<Vec<_>>>()?;
+    cargo_build(&targets.iter().map(String::as_str).collect::<Vec<_>>(), profile)?;
+    Ok(targets.iter().map(|target| binary(target, profile)).collect())
+}
+
+/// What it is built for: musl if that target is installed or rustup can install it; else, on this
+/// machine's own architecture, a static glibc, which every Debian with a C compiler has.
+fn target(arch: &str) -> Result<String> {
     let musl = format!("{arch}-unknown-linux-musl");
     if has_target(&musl) || add_target(&musl) {
         if arch == "aarch64" {
             // For the assembly of `ring`, the one part that is not Rust.
             tools::find("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")?;
         }
-        return cargo_build(&musl, profile, &[]);
+        return Ok(musl);
     }
     if arch != std::env::consts::ARCH {
         bail!("the Rust target {musl} is not installed: `rustup target add {musl}` installs it");
     }
-    let gnu = format!("{arch}-unknown-linux-gnu");
-    cargo_build(
-        &gnu,
-        profile,
-        &[
-            "--config",
-            "target.'cfg(target_env = \"gnu\")'.rustflags=['-Ctarget-feature=+crt-static']",
-        ],
-    )
+    Ok(format!("{arch}-unknown-linux-gnu"))
 }
 
-fn cargo_build(target: &str, profile: &str, settings: &[&str]) -> Result<PathBuf> {
+fn cargo_build(targets: &[&str], profile: &str) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--package", "bramble", "--target", target, "--profile", profile]);
-    cargo.args(settings).current_dir(crate::root()).stdout(Stdio::null());
+    cargo.args(["build", "--package", "bramble", "--profile", profile, "--config", STATIC]);
+    cargo.args(targets.iter().flat_map(|target| ["--target", target]));
+    cargo.current_dir(crate::root()).stdout(Stdio::null());
     if std::env::var_os(BUILD_TIME).is_none()
         && let Some(time) = commit_time()
     {
@@ -55,10 +65,14 @@ fn cargo_build(target: &str, profile: &str, settings: &[&str]) -> Result<PathBuf
     }
     let status = cargo.status().context("cannot start cargo")?;
     if !status.success() {
-        bail!("the firmware for {target} was not built: cargo ended with {status}");
+        bail!("the firmware for {} was not built: cargo ended with {status}", targets.join(", "));
     }
+    Ok(())
+}
+
+fn binary(target: &str, profile: &str) -> PathBuf {
     let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(target_folder().join(target).join(folder).join("bramble"))
+    target_folder().join(target).join(folder).join("bramble")
 }
 
 /// When the source was committed, in seconds since 1970: the same for everybody who builds it.

@@ -56,9 +56,9 @@ struct CommandLine {
 enum Verb {
     /// Build the firmware as one static binary and print its path
     Firmware {
-        /// For which architecture; by default this machine's
+        /// For which architecture; by default this machine's. May be given several times
         #[arg(long, default_value = std::env::consts::ARCH)]
-        arch: String,
+        arch: Vec<String>,
         /// Cargo's profile: `release`, or `quick`, which builds sooner and is larger
         #[arg(long, default_value = "release")]
         profile: String,
@@ -140,7 +140,9 @@ impl Order {
 fn main() -> Result<()> {
     match CommandLine::parse().verb {
         Verb::Firmware { arch, profile } => {
-            println!("{}", firmware::build(&arch, &profile)?.display());
+            for path in firmware::build_all(&arch, &profile)? {
+                println!("{}", path.display());
+            }
             Ok(())
         }
         Verb::Image(arguments) => image(*arguments),
