@@ -20,6 +20,7 @@ mod facts;
 mod images;
 mod machine;
 mod misfortunes;
+mod nested;
 mod observer;
 mod one_board;
 mod power;

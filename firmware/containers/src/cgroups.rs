@@ -8,6 +8,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sys::{
         signal::{Signal, kill},
         statfs::{CGROUP2_SUPER_MAGIC, statfs},
@@ -17,6 +18,8 @@ use nix::{
 
 /// Where the hierarchies are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
+/// Where processes go that must leave a root.
+const LEAF: &str = "init";
 /// Hierarchies that are looked for in `mountinfo` at most.
 const HIERARCHIES: usize = 32;
 /// Cgroups inside each other that a container may have made, at most this deep.
@@ -25,6 +28,33 @@ const DEPTH: usize = 64;
 /// Whether this board has one unified (v2) hierarchy; else it has v1 hierarchies.
 pub(crate) fn is_unified() -> bool {
     statfs(ROOT).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+/// Makes room for the containers' cgroups where the root of the hierarchy is not the system's own,
+/// as in a container: the kernel lets such a cgroup have processes, or controllers for those below
+/// it, and not both (cgroups(7), "no internal processes"). Whoever is there moves below.
+pub(crate) fn make_room() -> io::Result<()> {
+    if is_unified() { vacate(Path::new(ROOT)) } else { Ok(()) }
+}
+
+fn vacate(root: &Path) -> io::Result<()> {
+    // Every cgroup has this file but the system's own root, for which there is no such rule.
+    if !root.join("cgroup.type").exists() {
+        return Ok(());
+    }
+    let leaf = root.join(LEAF);
+    match fs::create_dir(&leaf) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    for process in fs::read_to_string(root.join("cgroup.procs"))?.lines() {
+        match fs::write(leaf.join("cgroup.procs"), process) {
+            // It ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => {}
+            moved => moved?,
+        }
+    }
+    Ok(())
 }
 
 /// All hierarchies of this board.
@@ -155,6 +185,20 @@ mod tests {
         let (_mount, hierarchies) = hierarchy("memory.oom_control", legacy);
         assert_eq!(hierarchies.memory_kills(Path::new("/bramble/one")), 4);
         assert_eq!(hierarchies.memory_kills(Path::new("/bramble/two")), 0);
+    }
+
+    #[test]
+    fn processes_leave_a_root_that_is_not_the_systems_own() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::write(root.join("cgroup.procs"), "1\n").unwrap();
+        vacate(root).unwrap();
+        assert!(!root.join(LEAF).exists(), "the system's own root may have both");
+        fs::write(root.join("cgroup.type"), "domain\n").unwrap();
+        for _ in 0..2 {
+            vacate(root).unwrap();
+            assert_eq!(fs::read_to_string(root.join(LEAF).join("cgroup.procs")).unwrap(), "1");
+        }
     }
 
     #[test]

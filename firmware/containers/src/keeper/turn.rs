@@ -36,7 +36,10 @@ use super::{
     previous, sessions,
     sessions::Session,
 };
-use crate::{ExecId, cgroups::Hierarchies};
+use crate::{
+    ExecId,
+    cgroups::{self, Hierarchies},
+};
 
 /// Tokens of the two descriptors that are always there; others count up from [`FIRST_TOKEN`].
 const SIGNALS: u64 = 0;
@@ -94,6 +97,9 @@ impl State {
                 .map_err(|error| system("become a subreaper")(error.into()))?;
         }
         raise_file_limit();
+        if let Err(error) = cgroups::make_room() {
+            tracing::warn!(%error, "a container that Bramble runs in has to be privileged");
+        }
         let hierarchies = Hierarchies::find().map_err(system("find the cgroups"))?;
         let containers = previous::clean(layout, &hierarchies);
         let signals = catch_signals().map_err(system("catch signals"))?;
