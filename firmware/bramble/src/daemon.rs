@@ -8,7 +8,10 @@ use bramble_containers::{
     Layout,
     keeper::{self, KeeperEnd, KeeperOptions, exit_code},
 };
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PathBufValueParser, TypedValueParser},
+};
 
 use crate::{config::Config, log, node, problems::Problems};
 
@@ -26,10 +29,10 @@ pub(crate) struct Daemon {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Where to keep what must survive a power cut: identity, log, images, volumes
-    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR, value_parser = folder())]
     pub(crate) data_dir: PathBuf,
     /// Where to keep what must not: sockets, containers' logs. Best on a tmpfs
-    #[arg(long, value_name = "DIR", default_value = RUN_DIR)]
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR, value_parser = folder())]
     pub(crate) run_dir: PathBuf,
     /// The control group above the containers', from the root of each hierarchy
     #[arg(long, value_name = "PATH", default_value = CGROUP)]
@@ -117,8 +120,35 @@ impl Daemon {
     }
 }
 
+/// A folder, absolute: what is in it is named to other processes, which may be elsewhere.
+fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
+}
+
 /// Ends this process with a code that the keeper understands.
 #[expect(clippy::exit, reason = "the exit code is how the daemon speaks to the keeper")]
 fn end(code: i32) -> ! {
     std::process::exit(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        daemon: Daemon,
+    }
+
+    #[test]
+    fn folders_may_be_named_from_where_the_daemon_is_started() {
+        let line = ["bramble", "--data-dir", "watch", "--run-dir", "watch/run"];
+        let daemon = Line::parse_from(line).daemon;
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(daemon.data_dir, here.join("watch"));
+        assert_eq!(daemon.run_dir, here.join("watch/run"));
+    }
 }
