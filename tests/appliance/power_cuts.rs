@@ -70,11 +70,13 @@ fn a_board_whose_plug_is_pulled_at_any_moment_boots_and_has_lost_nothing() {
         "type=volume,source=numbers,target=/data",
     ];
     observer.serve("writer", &options, WRITER);
+    let name = observer.machine_at(&board.address()).hostname;
     let mut ledger = Ledger::default();
     let begun = Instant::now();
     let (mut done, mut while_booting) = (0, 0);
     while done < cuts {
-        observer.wait_for_machines(1);
+        let machines = observer.wait_for_machines(1);
+        assert_eq!(machines[0].hostname, name, "after {done} cuts: it draws no other name");
         ledger.check(&observer, done);
         ledger.load_until(&observer, dice.within(LOADED), || board.cut_power());
         done += 1;

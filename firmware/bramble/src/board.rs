@@ -1,7 +1,6 @@
 //! This board, as its API shows it: images, containers, logs, and the way out of the cluster.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -23,7 +22,7 @@ use bramble_containers::{
         ChangeImageError, ConfigError, ImageStore, LoadError, Progress, Removal, StoredImage,
     },
 };
-use bramble_host::boot::Report;
+use bramble_host::{boot::Report, durable};
 use bramble_manager::Manager;
 use bramble_peering::{Membership, Peering, forget_identity};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -189,7 +188,7 @@ impl Board for ThisBoard {
         fn failed(error: &(dyn std::error::Error + 'static)) -> BoardError {
             BoardError::Failed(chain(error))
         }
-        fs::write(self.data_dir.join(LEFT), b"").map_err(|error| failed(&error))?;
+        durable::write(&self.data_dir.join(LEFT), b"").map_err(|error| failed(&error))?;
         if let Some(agent) = self.agent.get() {
             agent.shut_down();
         }

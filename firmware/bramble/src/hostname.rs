@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use bramble_host::durable;
+
 /// The file in the data folder that keeps a drawn name.
 const FILE: &str = "hostname";
 /// Letters and digits that nobody mistakes for another, read from a label on a shelf.
@@ -21,7 +23,7 @@ pub(crate) fn of_this_board(configured: Option<&str>, data_dir: &Path) -> String
     }
     let name = draw();
     // If it cannot be kept, the next boot draws another: a name identifies nobody.
-    let _ = fs::write(file, &name);
+    let _ = durable::write(&file, name.as_bytes());
     name
 }
 

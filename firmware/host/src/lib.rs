@@ -32,6 +32,7 @@ pub mod boot;
 pub mod clock;
 pub mod data;
 pub mod disk;
+pub mod durable;
 pub mod fat32;
 mod ioctl;
 pub mod led;

@@ -3,8 +3,7 @@
 //! The card alone decides what boots. The ledger is for telling people, and for never going back.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +11,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::install::Installed;
-use crate::slot::Slot;
+use crate::{durable, slot::Slot};
 
 /// The ledger's file in the data folder.
 const NAME: &str = "os.json";
@@ -93,15 +92,7 @@ impl Ledger {
     pub fn write(&self, data_dir: &Path) -> Result<(), LedgerError> {
         let path = data_dir.join(NAME);
         let bytes = serde_json::to_vec(self).map_err(LedgerError::Encode)?;
-        let new = path.with_extension("new");
-        let put = || -> io::Result<()> {
-            let mut file = File::create(&new)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(data_dir)?.sync_all()
-        };
-        put().map_err(|error| LedgerError::Write(path.clone(), error))
+        durable::write(&path, &bytes).map_err(|error| LedgerError::Write(path.clone(), error))
     }
 
     /// A file begins to arrive: what lay in the other slot is gone.
