@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::{
     card::Card,
+    command::wait_for,
     console::Console,
     facts::ask,
     machine::{API_READY, BOOT, Machine, Settings},
@@ -15,14 +16,14 @@ use crate::{
 
 /// The board has said a problem that has one of `words` in it; `console` shows what else it said.
 fn says_problem(console: &Console, words: &[&str]) {
-    console.wait_for("problem:", Duration::from_secs(60));
     let has_word = |line: &String| {
         let line = line.to_lowercase();
         words.iter().any(|word| line.contains(&word.to_lowercase()))
     };
-    let problems = console.problems();
-    assert!(problems.iter().any(has_word), "one of {words:?} should be told: {problems:#?}");
-    for problem in problems {
+    let what = format!("a problem with one of {words:?} is told");
+    let is_told = || console.problems().iter().any(has_word);
+    wait_for(&what, Duration::from_secs(60), || console.tail(), is_told);
+    for problem in console.problems() {
         println!("it says: {problem}");
     }
 }
