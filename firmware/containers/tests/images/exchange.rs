@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use bramble_cluster::{Digest, ImageName};
+use bramble_cluster::{Digest, ImageName, chain};
 use bramble_containers::images::{FetchError, ImageStore, Progress, StoredImage};
 use serde_json::json;
 use tokio::io::{
@@ -21,7 +21,7 @@ use tokio::io::{
 
 use crate::{
     archives::{Tar, descriptor, gzip, hex_of, image, image_for, oci, oci_of, plain},
-    scene::{Scene, chain},
+    scene::Scene,
 };
 
 fn names() -> BTreeSet<ImageName> {

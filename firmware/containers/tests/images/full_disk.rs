@@ -2,12 +2,13 @@
 
 use std::{fs, path::Path};
 
+use bramble_cluster::chain;
 use bramble_containers::images::Limits;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::{
     archives::{Tar, gzip, image, oci, plain},
-    scene::{chain, open},
+    scene::open,
 };
 
 /// A file system of 8 MiB.

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bramble_cluster::chain;
 use bramble_containers::images::Limits;
 use proptest::{
     collection::vec,
@@ -18,7 +19,7 @@ use serde_json::json;
 
 use crate::{
     archives::{Tar, descriptor, gzip, hex_of, image, oci, oci_of, plain, saved, zstd},
-    scene::{Scene, chain, fingerprint},
+    scene::{Scene, fingerprint},
 };
 
 /// Loads a layer that must be refused, and nothing may have changed.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bramble_cluster::Digest;
+use bramble_cluster::{Digest, chain};
 use bramble_containers::images::{
     ChangeImageError, FileContent, ImageBuilder, Progress, Removal, archive_folder,
 };
@@ -17,7 +17,7 @@ use crate::{
         Packing, Parts, Tar, descriptor, gzip, hex_of, image, image_for, oci, oci_of, plain, saved,
         saved_oci, zstd,
     },
-    scene::{Scene, chain},
+    scene::Scene,
 };
 
 const NAME: &str = "docker.io/library/whoami:1";

@@ -114,15 +114,3 @@ pub(crate) fn fingerprint(folder: &Path) -> Fingerprint {
     }
     found
 }
-
-/// An error with all its causes, as the command line prints it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
