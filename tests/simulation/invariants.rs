@@ -8,6 +8,7 @@ pub(super) mod replicas_agree;
 pub(super) mod rollout_respects_its_limit;
 pub(super) mod stale_generation_ignored;
 pub(super) mod task_never_runs_on_two_nodes;
+pub(super) mod task_starts_once;
 pub(super) mod task_state_never_goes_back;
 
 use std::{
@@ -22,7 +23,7 @@ use bramble_cluster::{
 
 use self::{
     rollout_respects_its_limit::Rollouts, stale_generation_ignored::Generations,
-    task_never_runs_on_two_nodes::Exclusive,
+    task_never_runs_on_two_nodes::Exclusive, task_starts_once::Starts,
 };
 use super::board::{Board, Place};
 
@@ -86,6 +87,7 @@ pub(super) struct Judges {
     rollouts: Rollouts,
     exclusive: Exclusive,
     generations: Generations,
+    starts: Starts,
     /// Checks made so far.
     pub(super) checks: u64,
 }
@@ -132,6 +134,7 @@ impl Judges {
     /// A container came alive.
     pub(super) fn started(&mut self, boards: &[Board], place: Place, task: TaskId) -> Verdict {
         self.checks += 1;
+        self.starts.check(boards, place, task)?;
         self.exclusive.check(boards, place, task)
     }
 

@@ -47,6 +47,9 @@ pub struct AssignedTask {
     pub image_holders: Vec<Peer>,
     /// The image's manifest, if the specification names one.
     pub image: Option<Digest>,
+    /// Whether its node must not start it yet. One that the node has started already is none the
+    /// worse for it.
+    pub is_withheld: bool,
 }
 
 /// A board and how to reach it.

@@ -12,14 +12,14 @@ use bramble_cluster::{
 /// Ended tasks stay in it while the cluster keeps them as history, so that their logs can be read.
 /// Orphaned tasks do not: a node that comes back has to stop and clear them.
 ///
-/// A node that is down in the log is not told of tasks that must not run twice and have not started:
-/// the leader may be about to replace them elsewhere. It is once the log says that it is ready.
+/// A node that is down in the log must not start tasks that must not run twice: the leader may be about
+/// to replace them elsewhere. It may once the log says that it is ready. They are named all the same:
+/// a node takes away what is not, and the start of one may be what the leader has not heard of yet.
 pub fn assignment(state: &ClusterState, node: NodeId, term: u64) -> Assignment {
     let mut images = Images { state, node, known: BTreeMap::new() };
     let tasks = state
         .tasks_on(node)
         .filter(|task| task.status.state != TaskState::Orphaned)
-        .filter(|task| !is_withheld(state, task))
         .map(|task| assigned(task, &mut images))
         .collect();
     Assignment { generation: Generation { term, version: state.version() }, tasks }
@@ -33,6 +33,7 @@ fn is_withheld(state: &ClusterState, task: &Task) -> bool {
 }
 
 fn assigned<'a>(task: &'a Task, images: &mut Images<'a>) -> AssignedTask {
+    let is_withheld = is_withheld(images.state, task);
     let (image, holders) = images.find(&task.spec.container.image);
     // Holders only matter to a node that has yet to fetch the image.
     let is_fetching = task.status.state < TaskState::Starting;
@@ -46,6 +47,7 @@ fn assigned<'a>(task: &'a Task, images: &mut Images<'a>) -> AssignedTask {
         status: task.status.clone(),
         image_holders: if is_fetching { holders.clone() } else { Vec::new() },
         image: *image,
+        is_withheld,
     }
 }
 

@@ -15,9 +15,11 @@
 //! - **A task runs once.** What was started is never started again: a container that was lost with
 //!   the board's power has ended, and the orchestrator replaces the task in its slot.
 //! - **States only move forward.** Nothing is reported that the cluster already knows or is past.
-//! - **What the assignment does not name goes**: stopped, then removed. Until a first assignment
-//!   has come (generation 0), nothing is touched: the board does not know what it should run.
+//! - **What the assignment does not name goes**: stopped, then removed, once the quorum has vouched
+//!   for the assignment. Until a first one has come (generation 0), nothing is touched: the board
+//!   does not know what it should run.
 //! - **What ended stays** until its task leaves the assignment, so that its log can be read.
+//! - **What is withheld** does not start; if it has, it runs on, and its reports are told.
 //! - **A board cut off from the quorum** starts nothing new, and stops its `on_partition: stop`
 //!   tasks: asked to at [`timing::CUT_OFF_AFTER`], killed at [`timing::CUT_OFF_KILL_AFTER`], before the
 //!   leader may start them elsewhere ([`timing::DOWN_AFTER`]).

@@ -97,8 +97,8 @@ impl<'a> View<'a> {
     /// Whether a task runs nowhere the leader could know of, so that another may take its place.
     ///
     /// What must not run twice waits for more than the verdict of this plan:
-    /// - until the log says that the board is down. From then on [`crate::assignment()`] tells it of no
-    ///   such task until it is ready again, so that none starts there that this plan replaces;
+    /// - until the log says that the board is down. From then on [`crate::assignment()`] withholds such
+    ///   tasks from it until it is ready again, so that none starts there that this plan replaces;
     /// - until [`DOWN_AFTER`] has passed since the election. A board without the quorum needs that long
     ///   to stop, and until the election another leader may have confirmed it, even one that said
     ///   before that it is down.

@@ -16,6 +16,7 @@ fn task(on_partition: OnPartition) -> AssignedTask {
         status: TaskStatus::default(),
         image_holders: Vec::new(),
         image: None,
+        is_withheld: false,
     }
 }
 

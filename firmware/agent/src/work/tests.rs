@@ -40,6 +40,7 @@ fn assignment(ids: &[TaskId]) -> Assignment {
         status: TaskStatus::default(),
         image_holders: Vec::new(),
         image: None,
+        is_withheld: false,
     };
     Assignment { tasks: ids.iter().map(task).collect(), ..Assignment::default() }
 }

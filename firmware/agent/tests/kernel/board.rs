@@ -128,6 +128,7 @@ impl Board {
             status: TaskStatus::default(),
             image_holders: Vec::new(),
             image: Some(self.image),
+            is_withheld: false,
         }
     }
 

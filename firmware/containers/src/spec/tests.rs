@@ -23,6 +23,7 @@ fn request(image: Config, change: impl FnOnce(&mut TaskSpec)) -> ContainerReques
             status: TaskStatus::default(),
             image_holders: Vec::new(),
             image: None,
+            is_withheld: false,
         },
         image,
         rootfs: PathBuf::from("/nowhere"),

@@ -153,6 +153,7 @@ impl Board {
             status: TaskStatus::default(),
             image_holders: Vec::new(),
             image: None,
+            is_withheld: false,
         };
         let board = BoardFacts { hostname: "testboard".to_owned(), ..BoardFacts::default() };
         ContainerRequest {

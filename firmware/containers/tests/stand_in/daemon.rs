@@ -84,6 +84,7 @@ fn request(id: TaskId, rootfs: PathBuf, line: String) -> ContainerRequest {
         status: TaskStatus::default(),
         image_holders: Vec::new(),
         image: None,
+        is_withheld: false,
     };
     ContainerRequest {
         task,

@@ -12,10 +12,12 @@ use super::{
 use crate::timing::{CUT_OFF_AFTER, CUT_OFF_KILL_AFTER};
 
 /// Where a task should get to, as far as this board is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Goal {
     /// It runs, or has run.
     Run,
+    /// What has started runs on; nothing else starts yet.
+    Wait,
     /// It does not run; what is left of it stays, for its log.
     End,
     /// Nothing is left of it.
@@ -26,7 +28,7 @@ impl Planning<'_> {
     /// Plans the next step of a task that was ordered, or that nobody orders any more.
     pub(super) fn step(&mut self, id: TaskId, order: Option<&AssignedTask>, task: &ObservedTask) {
         let spec = order.map(|order| &*order.spec).or(task.spec.as_deref());
-        let goal = goal(order, task);
+        let goal = self.goal(order, task);
         match &task.phase {
             Phase::Nothing if goal == Goal::Run && !self.is_cut_off() => {
                 self.act(NodeAction::Prepare(id));
@@ -34,7 +36,7 @@ impl Planning<'_> {
             Phase::Prepared { .. } if goal == Goal::Run && !self.is_cut_off() => {
                 self.act(NodeAction::Start(id));
             }
-            Phase::Preparing { .. } | Phase::Prepared { .. } if goal != Goal::Run => {
+            Phase::Preparing { .. } | Phase::Prepared { .. } if goal >= Goal::End => {
                 self.act(NodeAction::Remove(id));
             }
             Phase::Refused { .. } | Phase::Failed { .. } | Phase::Ended { .. }
@@ -42,10 +44,28 @@ impl Planning<'_> {
             {
                 self.act(NodeAction::Remove(id));
             }
-            Phase::Running { .. } if goal != Goal::Run => {
+            Phase::Running { .. } if goal >= Goal::End => {
                 self.act(signal(id, spec, StopReason::Ordered));
             }
             _ => self.stop_if_cut_off(id, spec, &task.phase),
+        }
+    }
+
+    fn goal(&self, order: Option<&AssignedTask>, task: &ObservedTask) -> Goal {
+        let Some(order) = order else {
+            // It may come from a leader of the past, to a daemon that does not remember a newer one.
+            return if self.is_cut_off() { Goal::Wait } else { Goal::Go };
+        };
+        // What the cluster counts as ended has perhaps been replaced already; what it saw start and is
+        // gone from here was lost, and a task runs only once.
+        let has_ended = order.status.state.is_terminal();
+        let is_lost = order.status.state >= TaskState::Starting && task.phase == Phase::Nothing;
+        if order.desired != DesiredState::Running || has_ended || is_lost {
+            Goal::End
+        } else if order.is_withheld {
+            Goal::Wait
+        } else {
+            Goal::Run
         }
     }
 
@@ -93,19 +113,6 @@ impl Planning<'_> {
             Some(confirmed_at) => confirmed_at + CUT_OFF_KILL_AFTER,
             None => begun_at + PATIENCE,
         }
-    }
-}
-
-fn goal(order: Option<&AssignedTask>, task: &ObservedTask) -> Goal {
-    let Some(order) = order else { return Goal::Go };
-    // What the cluster counts as ended has perhaps been replaced already; what it saw start and is
-    // gone from here was lost, and a task runs only once.
-    let has_ended = order.status.state.is_terminal();
-    let is_lost = order.status.state >= TaskState::Starting && task.phase == Phase::Nothing;
-    if order.desired != DesiredState::Running || has_ended || is_lost {
-        Goal::End
-    } else {
-        Goal::Run
     }
 }
 

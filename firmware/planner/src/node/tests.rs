@@ -40,6 +40,7 @@ fn order(number: u128, desired: DesiredState, state: TaskState) -> AssignedTask 
         status: TaskStatus { state, ..TaskStatus::default() },
         image_holders: Vec::new(),
         image: None,
+        is_withheld: false,
     }
 }
 
@@ -314,6 +315,39 @@ fn a_board_cut_off_from_the_quorum_stops_what_must_not_run_twice() {
     assert_eq!(plan(signalled.clone(), cut_off).wake_at, Some(killed));
     assert_eq!(plan(signalled, killed).actions, [kill(StopReason::CutOff)]);
     assert_eq!(plan(Phase::Starting { since: NOW }, killed).actions, [kill(StopReason::CutOff)]);
+}
+
+/// A daemon without memory that took such an assignment from a leader of the past removed a task, and
+/// started it again on the word of the new one.
+#[test]
+fn a_board_that_is_cut_off_keeps_what_its_assignment_does_not_name() {
+    let plan = |phase, confirmed_at| {
+        let observed = Observed { confirmed_at, ..observed(phase) };
+        plan_node(&assignment(Vec::new()), &observed, NOW + CUT_OFF_AFTER).actions
+    };
+    for confirmed_at in [None, Some(NOW)] {
+        for phase in all_phases() {
+            assert_eq!(plan(phase.clone(), confirmed_at), [], "{phase:?}");
+        }
+    }
+    let confirmed_at = Some(NOW + millis(1));
+    assert_eq!(plan(running(), confirmed_at), [signal(StopReason::Ordered)]);
+    assert_eq!(plan(ended(0, None), confirmed_at), [NodeAction::Remove(id(1))]);
+}
+
+#[test]
+fn what_is_withheld_does_not_start_and_runs_on_if_it_has_started() {
+    let withheld = AssignedTask { is_withheld: true, ..bound_order(TaskState::Preparing) };
+    for phase in all_phases() {
+        assert_eq!(actions(Some(withheld.clone()), phase.clone()), [], "{phase:?}");
+    }
+    let reports =
+        |phase| plan_node(&assignment(vec![withheld.clone()]), &observed(phase), NOW).reports;
+    assert_eq!(reports(running())[0].status.state, TaskState::Running);
+    assert_eq!(reports(ended(0, Some(StopReason::CutOff)))[0].status.state, TaskState::Shutdown);
+    assert_eq!(reports(Phase::Nothing), [], "it may start yet");
+    let unwanted = AssignedTask { desired: DesiredState::Shutdown, ..withheld.clone() };
+    assert_eq!(actions(Some(unwanted), running()), [signal(StopReason::Ordered)]);
 }
 
 #[test]
