@@ -22,7 +22,7 @@ pub(crate) async fn settle(consensus: &Consensus, peering: &Peering) -> Result<(
         Some(member) if consensus.is_dormant() && is_alone(&member, consensus.node()) => {
             return Err(StartError::Lost);
         }
-        Some(member) if consensus.is_sole_voter() => end_dissolving(consensus, &member).await,
+        Some(member) if consensus.is_sole_voter().await => end_dissolving(consensus, &member).await,
         None if !consensus.is_dormant() => end_founding(consensus, peering).await,
         _ => {}
     }

@@ -28,7 +28,7 @@ mod types;
 mod wire;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
@@ -36,7 +36,7 @@ use std::{
 };
 
 use bramble_cluster::{ClusterState, Command, NodeId, Outcome, Timestamp};
-use openraft::{Config, SnapshotPolicy, StepDownPolicy};
+use openraft::{Config, RaftState, SnapshotPolicy, StepDownPolicy, errors::Fatal};
 use tokio::sync::{mpsc, watch};
 
 use self::{
@@ -292,8 +292,9 @@ impl Consensus {
     }
 
     /// Whether this node's log says that nobody else votes.
-    pub(crate) fn is_sole_voter(&self) -> bool {
-        self.running().is_some_and(|running| is_sole_voter(&running.raft, self.node()))
+    pub(crate) async fn is_sole_voter(&self) -> bool {
+        let Some(running) = self.running() else { return false };
+        is_sole_voter(&running.raft, self.node()).await.unwrap_or(false)
     }
 
     /// Founds a cluster with this node as its only manager. `first` is the first entry's commands.
@@ -384,7 +385,8 @@ impl Consensus {
         let raft = Raft::new(Voter(node), config, transport, store, machine)
             .await
             .map_err(|error| restore(error.to_string()))?;
-        if is_sole_voter(&raft, node) {
+        let is_alone = is_sole_voter(&raft, node).await;
+        if is_alone.map_err(|error| restore(error.to_string()))? {
             // Nobody else could lead: there is nothing to wait for.
             let elected = raft.trigger().elect(false).await;
             elected.map_err(|error| restore(error.to_string()))?;
@@ -451,8 +453,13 @@ fn remove_folder(folder: &Path) -> Result<(), LogError> {
     }
 }
 
-fn is_sole_voter(raft: &Raft, node: NodeId) -> bool {
-    raft.voter_ids().collect::<BTreeSet<_>>() == BTreeSet::from([Voter(node)])
+/// Openraft itself is asked: its metrics name nobody until it has looked at its log for the first
+/// time, which a busy board may come to late.
+async fn is_sole_voter(raft: &Raft, node: NodeId) -> Result<bool, Fatal<Types>> {
+    let is_alone = move |state: &RaftState<Types>| {
+        state.membership_state.effective().voter_ids().eq([Voter(node)])
+    };
+    raft.with_raft_state(is_alone).await
 }
 
 fn config() -> Result<Arc<Config>, openraft::ConfigError> {
