@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bramble_cluster::NodeId;
@@ -18,11 +19,15 @@ use tokio::{
 /// Bytes that a pipe holds.
 const PIPE: usize = 64 * 1024;
 
+/// How long a slow cable holds back what passes. Longer than the consensus waits between looks.
+const HELD_BACK: Duration = Duration::from_millis(120);
+
 /// The cables.
 #[derive(Clone, Default)]
 pub struct Fabric {
     boards: Arc<Mutex<BTreeMap<NodeId, (Consensus, Handle)>>>,
     cut: Arc<watch::Sender<BTreeSet<NodeId>>>,
+    slow: Arc<Mutex<BTreeSet<NodeId>>>,
 }
 
 impl Fabric {
@@ -44,6 +49,16 @@ impl Fabric {
     /// Plugs the cable in again.
     pub fn heal(&self, node: NodeId) {
         self.cut.send_if_modified(|cut| cut.remove(&node));
+    }
+
+    /// Makes a board's cable slow.
+    pub fn slow_down(&self, node: NodeId) {
+        self.slow.lock().unwrap().insert(node);
+    }
+
+    /// Makes it as quick as the others.
+    pub fn speed_up(&self, node: NodeId) {
+        self.slow.lock().unwrap().remove(&node);
     }
 
     /// How a board reaches the others.
@@ -87,6 +102,13 @@ impl Fabric {
         let mut cut = self.cut.subscribe();
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(length @ 1..) = read.read(&mut buffer).await {
+            let is_slow = {
+                let slow = self.slow.lock().unwrap();
+                slow.contains(&from) || slow.contains(&to)
+            };
+            if is_slow {
+                tokio::time::sleep(HELD_BACK).await;
+            }
             let _ = cut.wait_for(|cut| !Self::is_cut(cut, from, to)).await;
             if write.write_all(&buffer[..length]).await.is_err() {
                 break;

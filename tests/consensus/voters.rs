@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bramble_manager::consensus::VotersError;
+use bramble_manager::consensus::{ELECTION, VotersError};
 
 use crate::board::{Boards, missing, node, wait_until};
 
@@ -30,6 +30,51 @@ fn a_dismissed_manager_forgets_its_log_and_may_come_back() {
     let state = boards.await_agreement(0..3);
     assert!(missing(&state, [1, 2]).is_empty());
     assert_eq!(boards.leadership(leader).voters.len(), 3);
+}
+
+/// The beginning of the log says that it votes alone. By that it led at once, the cluster's leader
+/// stepped down for it, and so on for a minute.
+#[test]
+fn a_founder_that_is_taken_in_again_does_not_lead_by_the_beginning_of_its_log() {
+    const ITEMS: usize = 50;
+    let mut boards = Boards::started(3);
+    boards.found(0);
+    for service in 0..ITEMS {
+        boards.create(0, service);
+    }
+    boards.change_voters(0, 0..3).expect("the voters changed");
+    boards.change_voters(0, [1, 2]).expect("the voters changed");
+    wait_until("it is dormant", || boards.consensus(0).is_dormant());
+    let leader = boards.await_leader();
+    let term = boards.leadership(leader).term;
+    boards.fabric.slow_down(node(0));
+    let (consensus, runtime) = boards.door(leader);
+    let all = (0..3).map(node).collect();
+    let taking_in = runtime.spawn(async move { consensus.change_voters(all).await });
+    wait_until("it has the beginning", || boards.leadership(0).voters == [node(0)].into());
+    boards.fabric.cut(node(0));
+    for is_restarted in [false, true] {
+        if is_restarted {
+            boards.kill(0);
+            boards.start(0);
+        }
+        std::thread::sleep(ELECTION.1 * 4);
+        let seen = boards.leadership(0);
+        assert_eq!(seen.voters, [node(0)].into(), "it still has no more");
+        assert!(seen.leader != Some(node(0)) && seen.term <= term, "{seen:?}");
+    }
+    boards.fabric.heal(node(0));
+    boards.fabric.speed_up(node(0));
+    let _ = runtime.block_on(taking_in).expect("it ended");
+    wait_until("it is a manager again", || boards.change_voters(leader, 0..3).is_ok());
+    assert!(missing(&boards.await_agreement(0..3), 0..ITEMS).is_empty());
+    assert_eq!(boards.leadership(leader).term, term, "nobody else led");
+
+    // From now on it may lead as any other.
+    boards.kill(3 - leader);
+    boards.change_voters(leader, [0, leader]).expect("the voters changed");
+    boards.change_voters(leader, [0]).expect("the voters changed");
+    wait_until("it leads", || boards.leadership(0).is_leader_here);
 }
 
 #[test]

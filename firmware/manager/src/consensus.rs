@@ -31,7 +31,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -83,6 +83,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 const LOG_FOLDER: &str = "log";
 const SNAPSHOT_FOLDER: &str = "snapshot";
+/// A file that is there while a leader fills the log of this node from its beginning.
+const FILLING_FILE: &str = "filling";
 
 type Raft = openraft::Raft<Types, StateMachine>;
 
@@ -214,6 +216,8 @@ struct Running {
     log: Arc<Log>,
     snapshots: Arc<SnapshotFolder>,
     space: Arc<Space>,
+    /// Whether a leader still fills the log; see [`membership`].
+    is_filling: AtomicBool,
     _observer: AbortOnDrop<()>,
 }
 
@@ -369,7 +373,8 @@ impl Consensus {
         let (folder, node) = (self.inner.folder.clone(), self.inner.node);
         let opened = tokio::task::spawn_blocking(move || open(&folder, node)).await;
         let restore = |reason: String| StartError::Restore { reason };
-        let (log, snapshots, image) = opened.map_err(|error| restore(error.to_string()))??;
+        let Opened { log, snapshots, image, is_filling } =
+            opened.map_err(|error| restore(error.to_string()))??;
         let space = Arc::new(Space::new(self.inner.folder.clone()));
         let machine = StateMachine::new(
             Arc::clone(&snapshots),
@@ -381,19 +386,21 @@ impl Consensus {
         .map_err(|error| restore(error.to_string()))?;
         let transport = Transport::new(self.inner.links.clone(), self.inner.standing.clone());
         let store = LogStore::new(Arc::clone(&log));
-        let config = config().map_err(|error| restore(error.to_string()))?;
+        let config = config(is_filling).map_err(|error| restore(error.to_string()))?;
         let raft = Raft::new(Voter(node), config, transport, store, machine)
             .await
             .map_err(|error| restore(error.to_string()))?;
         let is_alone = is_sole_voter(&raft, node).await;
-        if is_alone.map_err(|error| restore(error.to_string()))? {
+        if is_alone.map_err(|error| restore(error.to_string()))? && !is_filling {
             // Nobody else could lead: there is nothing to wait for.
             let elected = raft.trigger().elect(false).await;
             elected.map_err(|error| restore(error.to_string()))?;
         }
         let observer = observe::run(Arc::downgrade(&self.inner), raft.clone(), Arc::clone(&log));
         let observer = AbortOnDrop(tokio::spawn(observer));
-        let running = Arc::new(Running { raft, log, snapshots, space, _observer: observer });
+        let is_filling = AtomicBool::new(is_filling);
+        let running =
+            Arc::new(Running { raft, log, snapshots, space, is_filling, _observer: observer });
         self.set_running(Some(Arc::clone(&running)));
         tracing::info!(node = %node, "takes part in the consensus");
         Ok(running)
@@ -417,7 +424,13 @@ impl Consensus {
     }
 }
 
-type Opened = (Arc<Log>, Arc<SnapshotFolder>, Option<snapshot::Image>);
+/// What lies on the disk.
+struct Opened {
+    log: Arc<Log>,
+    snapshots: Arc<SnapshotFolder>,
+    image: Option<snapshot::Image>,
+    is_filling: bool,
+}
 
 fn open(folder: &Path, node: NodeId) -> Result<Opened, StartError> {
     let log = Log::open(&folder.join(LOG_FOLDER), node)?;
@@ -426,7 +439,8 @@ fn open(folder: &Path, node: NodeId) -> Result<Opened, StartError> {
     if !fit(purged, last, image.as_ref().and_then(|image| image.head.applied)) {
         return Err(StartError::Apart);
     }
-    Ok((Arc::new(log), Arc::new(snapshots), image))
+    let is_filling = folder.join(FILLING_FILE).exists();
+    Ok(Opened { log: Arc::new(log), snapshots: Arc::new(snapshots), image, is_filling })
 }
 
 /// Whether a log of the items after `purged` up to `last` goes on where a snapshot of all items up
@@ -462,13 +476,14 @@ async fn is_sole_voter(raft: &Raft, node: NodeId) -> Result<bool, Fatal<Types>> 
     raft.with_raft_state(is_alone).await
 }
 
-fn config() -> Result<Arc<Config>, openraft::ConfigError> {
+fn config(is_filling: bool) -> Result<Arc<Config>, openraft::ConfigError> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: "bramble".to_owned(),
         heartbeat_interval: millis(HEARTBEAT),
         election_timeout_min: millis(ELECTION.0),
         election_timeout_max: millis(ELECTION.1),
+        enable_elect: !is_filling,
         enable_pre_vote: Some(true),
         // The state is rebuilt from the log: a leader that comes back must win its quorum again
         // before it knows what is committed.

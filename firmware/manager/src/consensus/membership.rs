@@ -5,10 +5,17 @@
 //! was not there to be told, it learns it when it next asks for votes, or from its own log. It then
 //! closes its log and forgets it, but keeps its vote: should it become a voter again it must not
 //! vote twice in one term.
+//!
+//! Who becomes a voter again is sent the log from its beginning, and on the way comes past the times
+//! when it voted, perhaps alone. By those it must not lead: while its log is being filled it stands
+//! for no election. It may as soon as a leader that counts its vote has sent it all that is committed,
+//! which is later than the item that took it in again.
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Weak},
+    fs::{self, File},
+    io,
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -23,7 +30,8 @@ use tokio::time::timeout;
 use crate::{
     Leadership,
     consensus::{
-        Consensus, END_PATIENCE, Events, Inner, LOG_FOLDER, Running, SNAPSHOT_FOLDER, StartError,
+        Consensus, END_PATIENCE, Events, FILLING_FILE, Inner, LOG_FOLDER, Running, SNAPSHOT_FOLDER,
+        StartError,
         link::Lane,
         log::{Log, LogError},
         remove_folder,
@@ -194,6 +202,36 @@ impl Consensus {
                 }
             });
         }
+    }
+
+    /// Notes on the disk that a leader begins to fill the log, before it does.
+    pub(super) async fn begin_filling(&self) -> Result<(), LogError> {
+        let folder = self.inner.folder.clone();
+        let noted = tokio::task::spawn_blocking(move || {
+            let path = folder.join(FILLING_FILE);
+            let refused = |source| LogError::File { action: "make", path: path.clone(), source };
+            fs::create_dir_all(&folder).map_err(refused)?;
+            File::create(&path).and_then(|file| file.sync_all()).map_err(refused)?;
+            File::open(&folder).and_then(|folder| folder.sync_all()).map_err(refused)
+        });
+        noted.await.unwrap_or_else(|error| {
+            let path = self.inner.folder.join(FILLING_FILE);
+            Err(LogError::File { action: "make", path, source: io::Error::other(error) })
+        })
+    }
+
+    /// A leader that `counts` this node's vote or not has sent all up to what is `committed`.
+    pub(super) fn received(&self, running: &Running, counts: bool, committed: Option<Position>) {
+        let last = running.log.ends().1.map(|it| it.index);
+        let is_full = counts && committed.map(|it| it.index) <= last;
+        if !is_full || !running.is_filling.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        // If this fails, or the power does, the next leader's first word ends it again.
+        if let Err(error) = fs::remove_file(self.inner.folder.join(FILLING_FILE)) {
+            tracing::debug!(%error, "the log will count as incomplete at the next start");
+        }
+        running.raft.runtime_config().elect(true);
     }
 
     /// Closes the log and forgets it, but not the vote; the node is dormant from then on.

@@ -108,7 +108,9 @@ impl Consensus {
         if is_voter {
             return Err(self.why_no_log().await);
         }
-        self.begin().await.map_err(|error| Reply::Refused(error.to_string()))
+        let refused = |error: &dyn std::error::Error| Reply::Refused(error.to_string());
+        self.begin_filling().await.map_err(|error| refused(&error))?;
+        self.begin().await.map_err(|error| refused(&error))
     }
 
     /// What to tell a leader that counts the vote of this node, which has no log open: that it is
@@ -153,6 +155,9 @@ impl Consensus {
             }
             Ok(response) => {
                 self.inner.standing.follow(peer, append.quorum_age);
+                if matches!(response, AppendEntriesResponse::Success) {
+                    self.received(&running, append.is_voter, append.committed);
+                }
                 Reply::Appended(match response {
                     AppendEntriesResponse::PartialSuccess(id) => Appended::UpTo(id.map(Into::into)),
                     AppendEntriesResponse::Conflict => Appended::Conflict,
