@@ -30,13 +30,21 @@ pub(crate) fn is_unified() -> bool {
     statfs(ROOT).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
-/// Makes room for the containers' cgroups where the root of the hierarchy is not the system's own,
-/// as in a container: the kernel lets such a cgroup have processes, or controllers for those below
-/// it, and not both (cgroups(7), "no internal processes"). Whoever is there moves below.
-pub(crate) fn make_room() -> io::Result<()> {
-    if is_unified() { vacate(Path::new(ROOT)) } else { Ok(()) }
+/// Makes room for the containers' cgroups, which are below `parent`.
+pub(crate) fn make_room(parent: &Path) -> io::Result<()> {
+    if is_unified() { make_room_in(Path::new(ROOT), parent) } else { Ok(()) }
 }
 
+/// The parent is there before any container: of two that start at once, and find that it is not,
+/// libcontainer lets the one fail that makes it second.
+fn make_room_in(root: &Path, parent: &Path) -> io::Result<()> {
+    fs::create_dir_all(below(root, parent))?;
+    vacate(root)
+}
+
+/// Empties the root of a hierarchy that is not the system's own, as in a container: the kernel lets
+/// such a cgroup have processes, or controllers for those below it, and not both (cgroups(7), "no
+/// internal processes"). Whoever is there moves below.
 fn vacate(root: &Path) -> io::Result<()> {
     // Every cgroup has this file but the system's own root, for which there is no such rule.
     if !root.join("cgroup.type").exists() {
@@ -185,6 +193,15 @@ mod tests {
         let (_mount, hierarchies) = hierarchy("memory.oom_control", legacy);
         assert_eq!(hierarchies.memory_kills(Path::new("/bramble/one")), 4);
         assert_eq!(hierarchies.memory_kills(Path::new("/bramble/two")), 0);
+    }
+
+    #[test]
+    fn two_containers_that_start_at_once_both_find_their_cgroups_parent() {
+        let root = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            make_room_in(root.path(), Path::new("/deep/bramble")).unwrap();
+            assert!(root.path().join("deep/bramble").is_dir());
+        }
     }
 
     #[test]

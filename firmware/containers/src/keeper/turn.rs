@@ -97,7 +97,7 @@ impl State {
                 .map_err(|error| system("become a subreaper")(error.into()))?;
         }
         raise_file_limit();
-        if let Err(error) = cgroups::make_room() {
+        if let Err(error) = cgroups::make_room(layout.cgroup()) {
             tracing::warn!(%error, "a container that Bramble runs in has to be privileged");
         }
         let hierarchies = Hierarchies::find().map_err(system("find the cgroups"))?;
