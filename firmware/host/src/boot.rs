@@ -129,18 +129,24 @@ fn load_modules(places: &Places, findings: &mut Findings) -> (Modules, Coldplug)
         return (Modules::none(places), coldplug);
     };
     let list = std::fs::read_to_string(places.image.join(BOOT_MODULES)).unwrap_or_default();
-    let mut count = 0;
-    for name in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        match modules.load(name) {
-            Ok(loaded) => count += loaded,
-            Err(error) => findings.problem(chain(&error)),
+    std::thread::scope(|scope| {
+        // The kernel checks a signature for each, which takes far longer than all else about it.
+        let modules = &modules;
+        let load = |name| scope.spawn(move || modules.load(name));
+        let names = list.lines().map(str::trim).filter(|line| !line.is_empty());
+        let loading: Vec<_> = names.map(load).collect();
+        coldplug.load_new(modules);
+        for module in loading {
+            if let Ok(Err(error)) = module.join() {
+                findings.problem(chain(&error));
+            }
         }
-    }
-    count += coldplug.load_new(&modules);
+    });
     if let Err(error) = modules.serve_the_kernel() {
         findings.problem(format!("the kernel will find no module that it asks for: {error}"));
     }
-    findings.note(format!("{count} loaded"));
+    let loaded = std::fs::read_to_string(places.sources.proc.join("modules")).unwrap_or_default();
+    findings.note(format!("{} loaded", loaded.lines().count()));
     show_booting(places, &modules);
     (modules, coldplug)
 }
