@@ -83,6 +83,9 @@ pub struct Settings {
     pub image: Option<PathBuf>,
     /// How many processors it has; a Raspberry Pi 3 has four. Each takes one of this machine's.
     pub processors: u8,
+    /// Whether its clock goes by the instructions that it executes, 2 ns each, and not by this machine's
+    /// clock: half the pace of a Cortex-A53 of 1 GHz, the slowest processor of a supported board.
+    pub counts_instructions: bool,
     /// How big the card is; by default as big as a small one on sale would be, seen from its image.
     pub card_bytes: Option<u64>,
     /// Whether the card's lock is set.
@@ -101,6 +104,7 @@ impl Default for Settings {
             model: Model::Virt,
             image: None,
             processors: 1,
+            counts_instructions: false,
             card_bytes: Some(2048 * MIB),
             card_is_read_only: false,
             words: String::new(),
@@ -310,6 +314,9 @@ impl Machine {
             words.extend(["-device".to_owned(), device]);
         }
         words.extend(["-netdev".to_owned(), net]);
+        if self.settings.counts_instructions {
+            words.extend(["-icount".to_owned(), "shift=1".to_owned()]);
+        }
         words
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     command::promise,
     console::Console,
     facts::{ask, ask_with, data_size, used_memory, written},
-    machine::{BOOT, Machine},
+    machine::{BOOT, Machine, Settings},
     observer::Observer,
     segment::Segment,
 };
@@ -35,7 +35,8 @@ const MEGABYTE: f64 = 1e6;
 #[test]
 fn a_board_boots_to_a_ready_cluster_of_one_within_four_seconds() {
     let segment = Segment::new();
-    let mut board = Machine::parallel(&segment, 1);
+    let settings = Settings { counts_instructions: true, ..Settings::default() };
+    let mut board = Machine::with(&segment, 1, settings);
     let console = board.boot();
     console.wait_for(FOUNDING, BOOT);
     println!("{}", phase_table(&console));
