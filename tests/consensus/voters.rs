@@ -75,6 +75,23 @@ fn a_founder_that_is_taken_in_again_does_not_lead_by_the_beginning_of_its_log() 
     boards.change_voters(leader, [0, leader]).expect("the voters changed");
     boards.change_voters(leader, [0]).expect("the voters changed");
     wait_until("it leads", || boards.leadership(0).is_leader_here);
+    boards.kill(0);
+    boards.start(0);
+    wait_until("it leads again", || boards.leadership(0).is_leader_here);
+}
+
+#[test]
+fn a_board_that_takes_over_alone_leads_and_leads_again_after_a_restart() {
+    let mut boards = Boards::started(2);
+    boards.found(0);
+    boards.create(0, 1);
+    boards.change_voters(0, [1]).expect("the voters changed");
+    wait_until("it leads", || boards.leadership(1).is_leader_here);
+    boards.kill(0);
+    boards.kill(1);
+    boards.start(1);
+    wait_until("it leads again", || boards.leadership(1).is_leader_here);
+    assert!(missing(&boards.state(1), [1]).is_empty());
 }
 
 #[test]

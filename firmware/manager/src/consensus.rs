@@ -6,11 +6,12 @@
 //! when it founds a cluster; it goes back to sleep when the managers agreed to go on without it
 //! ([`membership`]), and then forgets its log but never its vote.
 //!
-//! - [`log`]: the write-ahead log, [`snapshot`]: what replaces its beginning; [`store`] and
+//! - [`folder`]: what is on the disk; [`log`]: the write-ahead log, [`snapshot`]: what replaces its beginning; [`store`] and
 //!   [`state_machine`] are the same two as openraft sees them.
 //! - [`wire`]: the messages; [`link`] and [`transport`]: asking; [`server`]: answering.
 //! - [`propose`], [`membership`], [`observe`]: what the rest of the manager uses.
 
+mod folder;
 mod link;
 mod log;
 mod membership;
@@ -29,9 +30,9 @@ mod wire;
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -42,6 +43,7 @@ use tokio::sync::{mpsc, watch};
 use self::{
     link::Links,
     log::Log,
+    membership::Filling,
     reach::Reach,
     server::AbortOnDrop,
     snapshot::SnapshotFolder,
@@ -50,7 +52,7 @@ use self::{
     state_machine::{LastInstant, StateMachine},
     store::LogStore,
     transport::Transport,
-    types::{Position, Types, Voter},
+    types::{Types, Voter},
 };
 pub use self::{
     link::{Dial, Duplex},
@@ -80,11 +82,6 @@ const FOUND_PATIENCE: Duration = Duration::from_secs(10);
 const END_PATIENCE: Duration = Duration::from_secs(30);
 /// The same when the process is about to end anyway.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
-
-const LOG_FOLDER: &str = "log";
-const SNAPSHOT_FOLDER: &str = "snapshot";
-/// A file that is there while a leader fills the log of this node from its beginning.
-const FILLING_FILE: &str = "filling";
 
 type Raft = openraft::Raft<Types, StateMachine>;
 
@@ -216,8 +213,8 @@ struct Running {
     log: Arc<Log>,
     snapshots: Arc<SnapshotFolder>,
     space: Arc<Space>,
-    /// Whether a leader still fills the log; see [`membership`].
-    is_filling: AtomicBool,
+    /// While a leader still fills the log.
+    filling: Mutex<Option<Filling>>,
     _observer: AbortOnDrop<()>,
 }
 
@@ -246,8 +243,8 @@ impl Consensus {
             }),
         };
         tokio::spawn(membership::handle_events(Arc::downgrade(&consensus.inner), events));
-        if holds_log(&consensus.inner.folder, config.node)? {
-            consensus.begin().await?;
+        if folder::holds_log(&consensus.inner.folder, config.node)? {
+            consensus.begin(false).await?;
         }
         Ok(consensus)
     }
@@ -307,7 +304,7 @@ impl Consensus {
         if self.inner.state.borrow().cluster().is_some() {
             return Err(FoundError::AlreadyMember);
         }
-        let running = self.begin().await?;
+        let running = self.begin(false).await?;
         if running.log.is_empty() {
             let members = BTreeMap::from([(Voter(self.inner.node), ())]);
             running
@@ -345,7 +342,7 @@ impl Consensus {
     pub async fn leave(&self) -> Result<(), LogError> {
         let _lifecycle = self.inner.lifecycle.lock().await;
         self.end(END_PATIENCE).await;
-        remove_folder(&self.inner.folder)?;
+        folder::remove(&self.inner.folder)?;
         self.inner.standing.forget();
         self.inner.state.send_replace(Arc::default());
         self.inner.leadership.send_replace(Leadership::default());
@@ -361,8 +358,9 @@ impl Consensus {
         std::mem::replace(&mut *slot, running)
     }
 
-    /// Opens log and snapshot and starts openraft, unless it runs.
-    async fn begin(&self) -> Result<Arc<Running>, StartError> {
+    /// Opens log and snapshot and starts openraft, unless it runs; as one whose log is filled by a
+    /// leader, if one has woken it.
+    async fn begin(&self, is_woken: bool) -> Result<Arc<Running>, StartError> {
         let may_begin = self.inner.lifecycle.lock().await;
         if let Some(running) = self.running() {
             return Ok(running);
@@ -371,9 +369,15 @@ impl Consensus {
             return Err(StartError::Closing);
         }
         let (folder, node) = (self.inner.folder.clone(), self.inner.node);
-        let opened = tokio::task::spawn_blocking(move || open(&folder, node)).await;
+        let opened = tokio::task::spawn_blocking(move || {
+            if is_woken {
+                folder::begin_filling(&folder)?;
+            }
+            folder::open(&folder, node)
+        })
+        .await;
         let restore = |reason: String| StartError::Restore { reason };
-        let Opened { log, snapshots, image, is_filling } =
+        let folder::Opened { log, snapshots, image, is_filling } =
             opened.map_err(|error| restore(error.to_string()))??;
         let space = Arc::new(Space::new(self.inner.folder.clone()));
         let machine = StateMachine::new(
@@ -398,9 +402,9 @@ impl Consensus {
         }
         let observer = observe::run(Arc::downgrade(&self.inner), raft.clone(), Arc::clone(&log));
         let observer = AbortOnDrop(tokio::spawn(observer));
-        let is_filling = AtomicBool::new(is_filling);
+        let filling = Mutex::new(is_filling.then(Filling::default));
         let running =
-            Arc::new(Running { raft, log, snapshots, space, is_filling, _observer: observer });
+            Arc::new(Running { raft, log, snapshots, space, filling, _observer: observer });
         self.set_running(Some(Arc::clone(&running)));
         tracing::info!(node = %node, "takes part in the consensus");
         Ok(running)
@@ -421,49 +425,6 @@ impl Consensus {
             }
         };
         tokio::time::timeout(patience, closed).await.is_ok()
-    }
-}
-
-/// What lies on the disk.
-struct Opened {
-    log: Arc<Log>,
-    snapshots: Arc<SnapshotFolder>,
-    image: Option<snapshot::Image>,
-    is_filling: bool,
-}
-
-fn open(folder: &Path, node: NodeId) -> Result<Opened, StartError> {
-    let log = Log::open(&folder.join(LOG_FOLDER), node)?;
-    let (snapshots, image) = SnapshotFolder::open(&folder.join(SNAPSHOT_FOLDER))?;
-    let (purged, last) = log.ends();
-    if !fit(purged, last, image.as_ref().and_then(|image| image.head.applied)) {
-        return Err(StartError::Apart);
-    }
-    let is_filling = folder.join(FILLING_FILE).exists();
-    Ok(Opened { log: Arc::new(log), snapshots: Arc::new(snapshots), image, is_filling })
-}
-
-/// Whether a log of the items after `purged` up to `last` goes on where a snapshot of all items up
-/// to `applied` ends, or replaces it. Openraft refuses the same pairs, in words that cannot be told
-/// from a fault of the disk (`StorageHelper::get_initial_state`).
-fn fit(purged: Option<Position>, last: Option<Position>, applied: Option<Position>) -> bool {
-    let index = |position: Option<Position>| position.map(|position| position.index);
-    let is_behind = last < applied;
-    purged <= applied && !(is_behind && index(last) >= index(applied))
-}
-
-/// Whether there is more than a vote in a folder.
-fn holds_log(folder: &Path, node: NodeId) -> Result<bool, StartError> {
-    let folder = folder.join(LOG_FOLDER);
-    Ok(folder.exists() && !Log::open(&folder, node)?.is_empty())
-}
-
-fn remove_folder(folder: &Path) -> Result<(), LogError> {
-    match std::fs::remove_dir_all(folder) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(LogError::File { action: "remove", path: folder.to_owned(), source })
-        }
-        _ => Ok(()),
     }
 }
 
@@ -505,29 +466,3 @@ fn config(is_filling: bool) -> Result<Arc<Config>, openraft::ConfigError> {
 
 /// Receives [`Event`]s.
 type Events = mpsc::Receiver<Event>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn at(term: u64, index: u64) -> Option<Position> {
-        Some(Position { term, index })
-    }
-
-    #[test]
-    fn a_log_goes_on_where_its_snapshot_ends() {
-        assert!(fit(None, None, None), "a new board's");
-        assert!(fit(None, at(1, 9), None), "nothing was replaced yet");
-        assert!(fit(at(1, 5), at(1, 9), at(1, 5)));
-        assert!(fit(at(1, 3), at(1, 9), at(1, 5)), "the snapshot came first, then the plug");
-        assert!(fit(None, at(1, 9), at(2, 20)), "it came from a leader, then the plug");
-    }
-
-    #[test]
-    fn a_log_that_begins_after_its_snapshot_or_contradicts_it_does_not_fit() {
-        assert!(!fit(at(1, 5), at(1, 9), None), "the snapshot is gone");
-        assert!(!fit(at(1, 5), at(1, 9), at(1, 4)), "the snapshot is an old one");
-        assert!(!fit(None, at(1, 20), at(2, 20)), "two items in one place");
-        assert!(!fit(None, at(1, 30), at(2, 20)), "a tail that no quorum agreed to");
-    }
-}

@@ -9,13 +9,12 @@
 //! Who becomes a voter again is sent the log from its beginning, and on the way comes past the times
 //! when it voted, perhaps alone. By those it must not lead: while its log is being filled it stands
 //! for no election. It may as soon as a leader that counts its vote has sent it all that is committed,
-//! which is later than the item that took it in again.
+//! or it votes by an item that is later than all that was committed when the filling began: both are
+//! not before the item that took it in again.
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
@@ -30,11 +29,8 @@ use tokio::time::timeout;
 use crate::{
     Leadership,
     consensus::{
-        Consensus, END_PATIENCE, Events, FILLING_FILE, Inner, LOG_FOLDER, Running, SNAPSHOT_FOLDER,
-        StartError,
+        Consensus, END_PATIENCE, Events, Inner, Running, StartError, folder,
         link::Lane,
-        log::{Log, LogError},
-        remove_folder,
         standing::Event,
         types::{Position, Types, Voter},
         wire::{Dismissal, Request},
@@ -55,6 +51,13 @@ const DISMISS_PATIENCE: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(2);
 /// How often a node looks whether its own log says that it is out.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// A log that a leader fills.
+#[derive(Debug, Default)]
+pub(super) struct Filling {
+    /// What was committed when the leader's first items came: who votes by a later item does now.
+    floor: Option<Position>,
+}
 
 /// Why the voters did not change.
 #[derive(Debug, thiserror::Error)]
@@ -204,31 +207,38 @@ impl Consensus {
         }
     }
 
-    /// Notes on the disk that a leader begins to fill the log, before it does.
-    pub(super) async fn begin_filling(&self) -> Result<(), LogError> {
-        let folder = self.inner.folder.clone();
-        let noted = tokio::task::spawn_blocking(move || {
-            let path = folder.join(FILLING_FILE);
-            let refused = |source| LogError::File { action: "make", path: path.clone(), source };
-            fs::create_dir_all(&folder).map_err(refused)?;
-            File::create(&path).and_then(|file| file.sync_all()).map_err(refused)?;
-            File::open(&folder).and_then(|folder| folder.sync_all()).map_err(refused)
-        });
-        noted.await.unwrap_or_else(|error| {
-            let path = self.inner.folder.join(FILLING_FILE);
-            Err(LogError::File { action: "make", path, source: io::Error::other(error) })
-        })
+    /// Notes what a leader has sent that `counts` this node's vote or not: all up to what is
+    /// `committed`, at least.
+    pub(super) fn fill(&self, running: &Running, counts: bool, committed: Option<Position>) {
+        let last = running.log.ends().1.map(|it| it.index);
+        let mut filling = running.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = filling.as_mut() else { return };
+        state.floor = state.floor.or(committed);
+        if counts && committed.map(|it| it.index) <= last {
+            self.end_filling(running, &mut filling);
+        }
     }
 
-    /// A leader that `counts` this node's vote or not has sent all up to what is `committed`.
-    pub(super) fn received(&self, running: &Running, counts: bool, committed: Option<Position>) {
-        let last = running.log.ends().1.map(|it| it.index);
-        let is_full = counts && committed.map(|it| it.index) <= last;
-        if !is_full || !running.is_filling.swap(false, Ordering::Relaxed) {
-            return;
+    /// Whether the log counts as filled, or does now: a voter by what was agreed since it began to
+    /// be is one, whether or not its leader lived to say so.
+    fn look_whether_filled(&self, running: &Running) {
+        let mut filling = running.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Filling { floor: Some(floor) }) = *filling else { return };
+        let is_voter = {
+            let metrics = running.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let effective = &metrics.membership_config;
+            let since = effective.log_id().map(Position::from);
+            since > Some(floor) && effective.voter_ids().any(|it| it.0 == self.inner.node)
+        };
+        if is_voter {
+            self.end_filling(running, &mut filling);
         }
-        // If this fails, or the power does, the next leader's first word ends it again.
-        if let Err(error) = fs::remove_file(self.inner.folder.join(FILLING_FILE)) {
+    }
+
+    fn end_filling(&self, running: &Running, filling: &mut Option<Filling>) {
+        *filling = None;
+        if let Err(error) = folder::end_filling(&self.inner.folder) {
             tracing::debug!(%error, "the log will count as incomplete at the next start");
         }
         running.raft.runtime_config().elect(true);
@@ -242,11 +252,7 @@ impl Consensus {
             return Err(StartError::Restore { reason });
         }
         let (folder, node) = (self.inner.folder.clone(), self.inner.node);
-        let forgotten = tokio::task::spawn_blocking(move || -> Result<(), LogError> {
-            // The log first: a log that begins after a snapshot that is gone could not be opened.
-            Log::forget_items(&folder.join(LOG_FOLDER), node)?;
-            remove_folder(&folder.join(SNAPSHOT_FOLDER))
-        });
+        let forgotten = tokio::task::spawn_blocking(move || folder::forget_log(&folder, node));
         forgotten.await.map_err(|error| StartError::Restore { reason: error.to_string() })??;
         self.inner.standing.forget();
         self.inner.state.send_replace(Arc::default());
@@ -288,6 +294,7 @@ pub(crate) async fn handle_events(inner: Weak<Inner>, mut events: Events) {
         let Some(inner) = inner.upgrade() else { return };
         let consensus = Consensus { inner };
         let Some(running) = consensus.running() else { continue };
+        consensus.look_whether_filled(&running);
         let is_out = match event {
             Ok(None) => return,
             Ok(Some(Event::LogLost(node))) => {

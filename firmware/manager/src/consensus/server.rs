@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::consensus::{
-    Consensus, Running, holds_log,
+    Consensus, Running, folder,
     link::Duplex,
     snapshot::{SNAPSHOT_BYTES, SnapshotFile},
     space::FOLLOWERS_ROOM,
@@ -108,9 +108,7 @@ impl Consensus {
         if is_voter {
             return Err(self.why_no_log().await);
         }
-        let refused = |error: &dyn std::error::Error| Reply::Refused(error.to_string());
-        self.begin_filling().await.map_err(|error| refused(&error))?;
-        self.begin().await.map_err(|error| refused(&error))
+        self.begin(true).await.map_err(|error| Reply::Refused(error.to_string()))
     }
 
     /// What to tell a leader that counts the vote of this node, which has no log open: that it is
@@ -121,7 +119,7 @@ impl Consensus {
             return Reply::Refused("it begins or ends".to_owned());
         }
         let (folder, node) = (self.inner.folder.clone(), self.inner.node);
-        match tokio::task::spawn_blocking(move || holds_log(&folder, node)).await {
+        match tokio::task::spawn_blocking(move || folder::holds_log(&folder, node)).await {
             Ok(Ok(false)) => Reply::LogLost,
             Ok(Ok(true)) => Reply::Refused("its log is closed".to_owned()),
             Ok(Err(error)) => Reply::Refused(error.to_string()),
@@ -156,7 +154,7 @@ impl Consensus {
             Ok(response) => {
                 self.inner.standing.follow(peer, append.quorum_age);
                 if matches!(response, AppendEntriesResponse::Success) {
-                    self.received(&running, append.is_voter, append.committed);
+                    self.fill(&running, append.is_voter, append.committed);
                 }
                 Reply::Appended(match response {
                     AppendEntriesResponse::PartialSuccess(id) => Appended::UpTo(id.map(Into::into)),
