@@ -1,6 +1,8 @@
 //! What is true inside a machine, found out by containers there: a shell line runs, and what it
 //! prints is read from the service's log.
 
+use std::time::Duration;
+
 use crate::observer::{Node, Observer};
 
 /// What a line of a container's prints last.
@@ -16,7 +18,12 @@ pub fn ask_with(observer: &Observer, node: &Node, options: &[&str], line: &str) 
     observer.wait(&format!("`{line}` is done on {}", node.hostname), || {
         let output = observer.try_docker(&["service", "logs", "--raw", NAME]);
         printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        printed.contains(END)
+        let is_done = printed.contains(END);
+        if !is_done {
+            // Each look is several requests, and the board has enough to do.
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        is_done
     });
     observer.docker(&["service", "rm", NAME]);
     observer.wait("the question is forgotten", || observer.running(NAME).is_empty());

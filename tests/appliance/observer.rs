@@ -22,6 +22,9 @@ use crate::{
 
 /// How long anything in the cluster may take before a test gives up on it. Emulated boards are slow.
 pub const PATIENCE: Duration = Duration::from_secs(200);
+/// How long it rests between two looks: most are answered by the leader, which is an emulated board and
+/// has other things to do.
+const REST: Duration = Duration::from_millis(100);
 /// Its host name; tests tell machines from it by that.
 pub const NAME: &str = "observer";
 /// Of how many services the tasks are shown when a test failed.
@@ -226,8 +229,15 @@ impl Observer {
     }
 
     /// Waits for a condition and returns how long that took.
-    pub fn wait(&self, what: &str, holds: impl FnMut() -> bool) -> Duration {
-        wait_for(what, PATIENCE, || self.story(), holds)
+    pub fn wait(&self, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+        let looked = || {
+            let holds = holds();
+            if !holds {
+                std::thread::sleep(REST);
+            }
+            holds
+        };
+        wait_for(what, PATIENCE, || self.story(), looked)
     }
 
     /// What it has printed and knows, for whoever must find out why a test failed.
