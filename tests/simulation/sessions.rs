@@ -214,18 +214,20 @@ impl World {
         let Some(leadership) = self.consensus.leaderships.get_mut(&term) else { return };
         let Some(replica) = &self.boards[leadership.place].replica else { return };
         let Some(contact) = leadership.contacts.get_mut(&place) else { return };
-        contact.is_sending = false;
         if !contact.is_connected {
+            contact.is_sending = false;
             return;
         }
-        contact.sent = Some(fingerprint(&replica.state, contact.node));
-        let assignment = Arc::new(assignment(&replica.state, contact.node, term));
         let session = contact.number;
         let trouble = self.climate.trouble_percent;
         if self.random.percent(trouble) {
+            // It is lost on its way, and with it the answers to heartbeats that would follow.
             self.break_session(place, session);
             return;
         }
+        contact.is_sending = false;
+        contact.sent = Some(fingerprint(&replica.state, contact.node));
+        let assignment = Arc::new(assignment(&replica.state, contact.node, term));
         let mut delay = self.random.between(1, 10);
         if self.random.percent(trouble) {
             delay += self.random.between(1, 1_000);
