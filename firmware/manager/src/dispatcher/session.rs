@@ -358,14 +358,28 @@ impl Session {
 
 /// Whether two assignments ask the same of the node. What the cluster believes of its tasks it has
 /// from the node itself, and who holds an image only matters until it was fetched.
-fn is_same_order(new: &Assignment, old: &Assignment) -> bool {
-    let is_fetching = |task: &AssignedTask| task.status.state < TaskState::Starting;
+pub(super) fn is_same_order(new: &Assignment, old: &Assignment) -> bool {
     new.tasks.len() == old.tasks.len()
         && new.tasks.iter().zip(&old.tasks).all(|(new, old)| {
-            new.id == old.id
-                && new.desired == old.desired
-                && new.image == old.image
-                && (!is_fetching(new) || new.image_holders == old.image_holders)
+            // All are named: whoever adds one decides here whether it is an order.
+            let AssignedTask {
+                id,
+                service: _,
+                service_name: _,
+                slot: _,
+                spec: _,
+                desired,
+                status,
+                image_holders,
+                image,
+                is_withheld,
+            } = new;
+            let is_fetching = status.state < TaskState::Starting;
+            *id == old.id
+                && *desired == old.desired
+                && *image == old.image
+                && *is_withheld == old.is_withheld
+                && (!is_fetching || *image_holders == old.image_holders)
         })
 }
 

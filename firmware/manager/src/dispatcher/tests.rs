@@ -10,7 +10,7 @@ use bramble_peering::session::{
 };
 use tokio::{io::DuplexStream, task::JoinHandle, time::timeout};
 
-use super::*;
+use super::{session::is_same_order, *};
 use crate::{
     leader::Leader,
     seat::bench::{Bench, IMAGE, description, id, service},
@@ -168,6 +168,20 @@ async fn a_nodes_own_reports_do_not_come_back_as_orders() {
     node.send(NodeMessage::Heartbeat { number: 1, vitals: None }).await;
     let answer = node.receive().await;
     assert!(matches!(answer, LeaderMessage::HeartbeatAnswer { number: 1, .. }), "{answer:?}");
+}
+
+/// A node that counted as down is told nothing else when it is ready again, and would wait for ever.
+#[tokio::test]
+async fn a_node_is_told_when_a_task_is_withheld_no_longer() {
+    let board = board(1);
+    let mut node = board.session(1).await;
+    board.bench.apply(vec![service(1, 1)]);
+    let _ = node.tasks(1).await;
+    let free = bramble_planner::assignment(&board.bench.state(), id(1), 1);
+    let mut withheld = free.clone();
+    withheld.tasks[0].is_withheld = true;
+    assert!(is_same_order(&free, &free));
+    assert!(!is_same_order(&free, &withheld) && !is_same_order(&withheld, &free));
 }
 
 #[tokio::test]
