@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How often a condition is looked at.
+/// Between two looks at a condition that costs nothing to look at.
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// A file that `tests/run appliance` builds and names in the environment.
@@ -74,12 +74,23 @@ pub fn wait_for(
     what: &str,
     patience: Duration,
     story: impl Fn() -> String,
+    holds: impl FnMut() -> bool,
+) -> Duration {
+    wait_at(GLANCE, what, patience, story, holds)
+}
+
+/// As [`wait_for`], at a pace.
+pub fn wait_at(
+    pace: Duration,
+    what: &str,
+    patience: Duration,
+    story: impl Fn() -> String,
     mut holds: impl FnMut() -> bool,
 ) -> Duration {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < patience, "{what}: not after {patience:?}\n{}", story());
-        std::thread::sleep(GLANCE);
+        std::thread::sleep(pace);
     }
     started.elapsed()
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::observer::{Node, Observer};
 
+/// Between two looks at a log: each is several requests, and the board has enough to do.
+const PACE: Duration = Duration::from_millis(500);
 /// What a line of a container's prints last.
 const END: &str = "end of the facts";
 
@@ -15,15 +17,10 @@ pub fn ask_with(observer: &Observer, node: &Node, options: &[&str], line: &str) 
     let options = [&["--restart-condition", "none", "--constraint", &place], options].concat();
     observer.serve(NAME, &options, &format!("{{ {line}\n}} 2>&1; echo {END}"));
     let mut printed = String::new();
-    observer.wait(&format!("`{line}` is done on {}", node.hostname), || {
+    observer.wait_at(PACE, &format!("`{line}` is done on {}", node.hostname), || {
         let output = observer.try_docker(&["service", "logs", "--raw", NAME]);
         printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let is_done = printed.contains(END);
-        if !is_done {
-            // Each look is several requests, and the board has enough to do.
-            std::thread::sleep(Duration::from_millis(400));
-        }
-        is_done
+        printed.contains(END)
     });
     observer.docker(&["service", "rm", NAME]);
     observer.wait("the question is forgotten", || observer.running(NAME).is_empty());

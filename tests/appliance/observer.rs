@@ -15,16 +15,16 @@ use serde_json::Value;
 
 use crate::{
     busybox,
-    command::{both, given, in_namespace, run, signal, try_run, wait_for},
+    command::{both, given, in_namespace, run, signal, try_run, wait_at},
     machine::Model,
     segment::Segment,
 };
 
 /// How long anything in the cluster may take before a test gives up on it. Emulated boards are slow.
 pub const PATIENCE: Duration = Duration::from_secs(200);
-/// How long it rests between two looks: most are answered by the leader, which is an emulated board and
-/// has other things to do.
-const REST: Duration = Duration::from_millis(100);
+/// Between two looks: most are answered by the leader, which is an emulated board and has other things
+/// to do.
+const PACE: Duration = Duration::from_millis(120);
 /// Its host name; tests tell machines from it by that.
 pub const NAME: &str = "observer";
 /// Of how many services the tasks are shown when a test failed.
@@ -229,15 +229,13 @@ impl Observer {
     }
 
     /// Waits for a condition and returns how long that took.
-    pub fn wait(&self, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-        let looked = || {
-            let holds = holds();
-            if !holds {
-                std::thread::sleep(REST);
-            }
-            holds
-        };
-        wait_for(what, PATIENCE, || self.story(), looked)
+    pub fn wait(&self, what: &str, holds: impl FnMut() -> bool) -> Duration {
+        self.wait_at(PACE, what, holds)
+    }
+
+    /// As [`Self::wait`], with so long between two looks.
+    pub fn wait_at(&self, pace: Duration, what: &str, holds: impl FnMut() -> bool) -> Duration {
+        wait_at(pace, what, PATIENCE, || self.story(), holds)
     }
 
     /// What it has printed and knows, for whoever must find out why a test failed.

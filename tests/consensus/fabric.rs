@@ -70,14 +70,15 @@ impl Fabric {
         })
     }
 
-    fn is_cut(cut: &BTreeSet<NodeId>, from: NodeId, to: NodeId) -> bool {
-        cut.contains(&from) || cut.contains(&to)
+    /// Whether a cable from here to there ends at one of `boards`.
+    fn is_at(boards: &BTreeSet<NodeId>, from: NodeId, to: NodeId) -> bool {
+        boards.contains(&from) || boards.contains(&to)
     }
 
     async fn connect(&self, from: NodeId, to: NodeId) -> io::Result<Box<dyn Duplex>> {
         let mut cut = self.cut.subscribe();
         // Nobody answers through a cut cable; the dialler loses patience.
-        let _ = cut.wait_for(|cut| !Self::is_cut(cut, from, to)).await;
+        let _ = cut.wait_for(|cut| !Self::is_at(cut, from, to)).await;
         let Some((consensus, runtime)) = self.boards.lock().unwrap().get(&to).cloned() else {
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
@@ -102,14 +103,11 @@ impl Fabric {
         let mut cut = self.cut.subscribe();
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(length @ 1..) = read.read(&mut buffer).await {
-            let is_slow = {
-                let slow = self.slow.lock().unwrap();
-                slow.contains(&from) || slow.contains(&to)
-            };
+            let is_slow = Self::is_at(&self.slow.lock().unwrap(), from, to);
             if is_slow {
                 tokio::time::sleep(HELD_BACK).await;
             }
-            let _ = cut.wait_for(|cut| !Self::is_cut(cut, from, to)).await;
+            let _ = cut.wait_for(|cut| !Self::is_at(cut, from, to)).await;
             if write.write_all(&buffer[..length]).await.is_err() {
                 break;
             }

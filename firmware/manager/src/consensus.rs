@@ -6,8 +6,8 @@
 //! when it founds a cluster; it goes back to sleep when the managers agreed to go on without it
 //! ([`membership`]), and then forgets its log but never its vote.
 //!
-//! - [`folder`]: what is on the disk; [`log`]: the write-ahead log, [`snapshot`]: what replaces its beginning; [`store`] and
-//!   [`state_machine`] are the same two as openraft sees them.
+//! - [`folder`]: what is on the disk: [`log`], the write-ahead log, and [`snapshot`], what replaces its
+//!   beginning; [`store`] and [`state_machine`] are the same two as openraft sees them.
 //! - [`wire`]: the messages; [`link`] and [`transport`]: asking; [`server`]: answering.
 //! - [`propose`], [`membership`], [`observe`]: what the rest of the manager uses.
 

@@ -12,7 +12,7 @@ use bramble_cluster::NodeId;
 
 use super::{
     StartError,
-    log::{Log, LogError},
+    log::{Log, LogError, segment::sync_folder},
     snapshot::{self, SnapshotFolder},
     types::Position,
 };
@@ -81,7 +81,7 @@ pub(super) fn begin_filling(folder: &Path) -> Result<(), LogError> {
     let refused = |source| LogError::File { action: "make", path: path.clone(), source };
     fs::create_dir_all(folder).map_err(refused)?;
     File::create(&path).and_then(|file| file.sync_all()).map_err(refused)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused)
+    sync_folder(folder)
 }
 
 /// Notes that the log is filled. If the note is lost it is made again.

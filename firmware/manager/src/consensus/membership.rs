@@ -210,10 +210,10 @@ impl Consensus {
     /// Notes what a leader has sent that `counts` this node's vote or not: all up to what is
     /// `committed`, at least.
     pub(super) fn fill(&self, running: &Running, counts: bool, committed: Option<Position>) {
-        let last = running.log.ends().1.map(|it| it.index);
         let mut filling = running.filling.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(state) = filling.as_mut() else { return };
         state.floor = state.floor.or(committed);
+        let last = running.log.ends().1.map(|it| it.index);
         if counts && committed.map(|it| it.index) <= last {
             self.end_filling(running, &mut filling);
         }

@@ -30,12 +30,8 @@ impl Planning<'_> {
         let spec = order.map(|order| &*order.spec).or(task.spec.as_deref());
         let goal = self.goal(order, task);
         match &task.phase {
-            Phase::Nothing if goal == Goal::Run && !self.is_cut_off() => {
-                self.act(NodeAction::Prepare(id));
-            }
-            Phase::Prepared { .. } if goal == Goal::Run && !self.is_cut_off() => {
-                self.act(NodeAction::Start(id));
-            }
+            Phase::Nothing if goal == Goal::Run => self.act(NodeAction::Prepare(id)),
+            Phase::Prepared { .. } if goal == Goal::Run => self.act(NodeAction::Start(id)),
             Phase::Preparing { .. } | Phase::Prepared { .. } if goal >= Goal::End => {
                 self.act(NodeAction::Remove(id));
             }
@@ -62,7 +58,7 @@ impl Planning<'_> {
         let is_lost = order.status.state >= TaskState::Starting && task.phase == Phase::Nothing;
         if order.desired != DesiredState::Running || has_ended || is_lost {
             Goal::End
-        } else if order.is_withheld {
+        } else if order.is_withheld || self.is_cut_off() {
             Goal::Wait
         } else {
             Goal::Run
